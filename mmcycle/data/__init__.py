@@ -1,0 +1,1 @@
+"""Recordings and their labels on disk, and unpaired batches of them."""

@@ -1,0 +1,133 @@
+"""Files written so that a kill leaves the old one or the new one, and paths that cannot leave their folder."""
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+
+from mmcycle.errors import MmcycleError, UserError
+
+
+def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write(temporary)` make the file beside its place, flush it to the disk, then rename it into place.
+
+    The temporary name keeps the suffix, because many writers choose their format by it, and starts with ".tmp-".
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f".tmp-{os.getpid()}-{path.name}"
+    try:
+        write(temporary)
+        _sync(temporary)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise MmcycleError(f"{path}: could not be written: {error.strerror or error}. Nothing was overwritten.") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    _sync(path.parent)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text atomically."""
+    write_atomic(path, lambda temporary: temporary.write_text(text, encoding="utf-8") and None)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write JSON atomically, indented and with a final newline."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def copy_atomic(source: Path, target: Path) -> None:
+    """Copy a file's bytes atomically."""
+    write_atomic(target, lambda temporary: shutil.copyfile(source, temporary) and None)
+
+
+def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
+    """Let `fill(temporary)` fill a folder beside its place, flush all of it, then rename it into place.
+
+    An older folder at `path` is replaced; a kill leaves the old one, the new one, or none, never half a one.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".tmp-{path.name}-", dir=path.parent))
+    try:
+        fill(temporary)
+        for file in sorted(temporary.rglob("*")):
+            _sync(file)
+        _sync(temporary)
+        if path.exists():
+            shutil.rmtree(path)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise MmcycleError(f"{path}: could not be written: {error.strerror or error}. Nothing was overwritten.") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    _sync(path.parent)
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def inside(folder: Path, relative: str) -> Path:
+    """folder / relative, refused when it is absolute or would leave the folder, also through symbolic links."""
+    path = PurePosixPath(relative)
+    if path.is_absolute() or ".." in path.parts or not path.parts or "\0" in relative:
+        raise UserError(f"{relative!r} is not a path inside {folder}: it must be relative and must not contain '..'")
+    joined = folder.joinpath(*path.parts)
+    if not joined.resolve().is_relative_to(folder.resolve()):
+        raise UserError(f"{relative!r} leaves {folder} through a symbolic link; it was neither read nor written")
+    return joined
+
+
+def walk(root: Path) -> Iterator[Path]:
+    """Every regular file below root, sorted, each folder once (symbolic links to folders are followed; loops end).
+
+    Names starting with a dot are passed over: they are nobody's recordings. A name that is not UTF-8 is an error.
+    """
+    yield from _walk(root, frozenset())
+
+
+def _walk(folder: Path, above: frozenset[Path]) -> Iterator[Path]:
+    real = folder.resolve()
+    if real in above:
+        return
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: os.fsencode(entry.name))
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be listed: {error.strerror}") from error
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        if not _is_utf8(entry.name):
+            raise UserError(f"{folder}: the name {os.fsencode(entry.name)!r} is not UTF-8; rename the file, manifests are UTF-8 text")
+        if _is_folder(entry):
+            yield from _walk(Path(entry.path), above | {real})
+        elif entry.is_file():
+            yield Path(entry.path)
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:                 # a symbolic link that points at itself
+        return False
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _sync(path: Path) -> None:
+    """Ask the operating system to put a file or folder on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

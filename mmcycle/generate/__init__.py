@@ -1,0 +1,1 @@
+"""Recordings to recordings, data sets to data sets."""

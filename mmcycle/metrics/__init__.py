@@ -1,0 +1,1 @@
+"""Distances between sets, faithfulness to the source, and the gain downstream."""

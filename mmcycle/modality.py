@@ -1,0 +1,172 @@
+"""The contract that a sensor meets, and the finder that turns its name into its class.
+
+Shape letters: C channels, H W size of a training crop, H' W' size of a whole recording.
+"""
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib import import_module
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Callable, ClassVar, Mapping
+
+from mmcycle.errors import UserError
+
+if TYPE_CHECKING:                       # the command line reads configs without paying for torch
+    import torch
+    from torch import Tensor, nn
+
+    from mmcycle.core.settings import Networks
+
+RESERVED = ("name", "root", "modality")     # keys of a domain in a config, so no modality may have a field of that name
+
+
+@dataclass(frozen=True)
+class Modality(ABC):
+    """How one kind of recording becomes a tensor, and back.
+
+    A modality is a value: its fields are its configuration, two equal modalities are interchangeable. Write five
+    members (`suffixes`, `shape`, `load`, `save`, `to_tensor`, `from_tensor`: a class variable, and what touches files
+    and tensors) to add a sensor; override any of the others where the default does not suit it.
+
+    Laws, checked by `mmcycle.testing.check_modality`:
+        from_tensor(*to_tensor(raw)) is raw, up to the stated tolerance
+        from_tensor(x, None) works: no context means "use your own geometry"
+        to_tensor(raw)[0] is float32 (C, H', W') in [-1, 1] with shape[0] channels
+        crop(x, rng) has exactly `shape`; the same rng gives the same bytes
+        a recording of any size comes back at its own size
+    """
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+    suffixes: ClassVar[tuple[str, ...]]             # the files it opens: (".png", ".jpg"), lower case
+    extensive: ClassVar[bool] = True                # networks may run on recordings larger than `shape`
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        taken = [name for name in RESERVED if name in cls.__dict__.get("__annotations__", {})]
+        if taken:
+            raise TypeError(f"{cls.__name__}: the field name {taken[0]!r} is taken by the config of a domain; choose another")
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of one training crop."""
+
+    @abstractmethod
+    def load(self, path: Path) -> Any:
+        """Read one recording in its native form; RecordingError when the file is not one."""
+
+    @abstractmethod
+    def save(self, raw: Any, path: Path) -> None:
+        """Write one recording so that `load` reads it back; the format follows the suffix of `path`."""
+
+    @abstractmethod
+    def to_tensor(self, raw: Any) -> tuple[Tensor, Any]:
+        """raw -> x (C, H', W') float32 in [-1, 1] of the whole recording, and the context that undoes it."""
+
+    @abstractmethod
+    def from_tensor(self, x: Tensor, context: Any) -> Any:
+        """x (C, H', W') in [-1, 1] and a context, or None for the modality's own geometry -> raw."""
+
+    def crop(self, x: Tensor, rng: torch.Generator) -> Tensor:
+        """(C, H', W') -> a random window of exactly `shape`, reflected where the recording is shorter.
+
+        Exactly two numbers are drawn for the window, as shares of what can be moved, so that two modalities
+        given equal generators look at the same part of their recordings (`data.shared_crop`).
+        """
+        import torch
+
+        _, height, width = self.shape
+        down, right = torch.rand(2, generator=rng).tolist()
+        x = grow(x, height, width)
+        top = round(down * (x.shape[-2] - height))
+        left = round(right * (x.shape[-1] - width))
+        return x[..., top : top + height, left : left + width].contiguous()
+
+    def render(self, x: Tensor) -> Tensor:
+        """(C, H, W) in [-1, 1] -> (3, H, W) uint8, what a person looks at in the report."""
+        import torch
+
+        picture = x if x.shape[0] == 3 else x[:1].expand(3, -1, -1)
+        return ((picture.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+
+    def encoder(self, networks: Networks) -> nn.Module:
+        """(B, *shape) -> [latent, finer features ...]."""
+        from mmcycle.core import nets
+
+        return nets.encoder(self.shape[0], networks)
+
+    def decoder(self, networks: Networks, skips: bool) -> nn.Module:
+        """[latent, finer features ...] -> (B, *shape) in [-1, 1]; without `skips` only the latent is used."""
+        from mmcycle.core import nets
+
+        return nets.decoder(self.shape[0], networks, skips)
+
+    def discriminator(self, networks: Networks) -> nn.Module:
+        """(B, *shape) -> scores (B, 1, h, w), one for each overlapping patch."""
+        from mmcycle.core import nets
+
+        return nets.discriminator(self.shape[0], networks)
+
+    def act(self, event: str, params: Mapping[str, float], raw: Any) -> Any:
+        """Let one physical event ("mirror", ...) happen to a recording; an event it cannot undergo is an error."""
+        raise UserError(f"{type(self).__name__} cannot undergo {event!r}")
+
+    def metrics(self) -> dict[str, Callable[[Tensor, Tensor], float]]:
+        """Measures of this sensor alone: name with unit -> distance between two (C, H', W')."""
+        return {}
+
+
+def grow(x: Tensor, height: int, width: int) -> Tensor:
+    """(..., H', W') -> at least (..., height, width): reflected at the bottom and right, as often as needed."""
+    import torch
+    from torch.nn import functional as F
+
+    while x.shape[-2] < height or x.shape[-1] < width:
+        down = min(max(height - x.shape[-2], 0), x.shape[-2] - 1)
+        right = min(max(width - x.shape[-1], 0), x.shape[-1] - 1)
+        if down or right:
+            x = F.pad(x[None], (0, right, 0, down), mode="reflect")[0]
+        else:                           # one row or column has nothing to reflect
+            repeat = (2 if x.shape[-2] < height else 1, 2 if x.shape[-1] < width else 1)
+            x = torch.cat([x] * repeat[0], dim=-2)
+            x = torch.cat([x] * repeat[1], dim=-1)
+    return x
+
+
+BUILTIN = {
+    "image": "mmcycle.modalities.image:Image",
+}
+
+
+def find_modality(name: str) -> type[Modality]:
+    """A built-in name, a name from the entry-point group `mmcycle.modalities`, or "package.module:Class" -> the class."""
+    target = BUILTIN.get(name) or _installed().get(name) or name
+    if ":" not in target:
+        known = sorted({*BUILTIN, *_installed()})
+        hint = get_close_matches(name, known, n=1)
+        raise UserError(
+            f"unknown modality {name!r}.{f' Did you mean {hint[0]!r}?' if hint else ''} "
+            f"Known: {', '.join(known)}, or an import path such as 'my_lab.radar:Radar'."
+        )
+    module, _, attribute = target.partition(":")
+    try:
+        found = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(f"modality {name!r}: {target} could not be imported: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, Modality) and dataclasses.is_dataclass(found)):
+        raise UserError(f"modality {name!r}: {target} is not a frozen dataclass derived from mmcycle.modality.Modality")
+    return found
+
+
+def known_modalities() -> dict[str, str]:
+    """Every modality that can be named: name -> where it lives."""
+    return BUILTIN | _installed()
+
+
+def _installed() -> dict[str, str]:
+    return {point.name: point.value for point in entry_points(group="mmcycle.modalities")}

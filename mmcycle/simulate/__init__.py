@@ -1,0 +1,1 @@
+"""A labelled street, ray-cast: the data that every recipe can run on."""

@@ -1,0 +1,1 @@
+"""Whole experiments to run, read and copy, one flat script each."""
