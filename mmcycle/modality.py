@@ -44,6 +44,7 @@ class Modality(ABC):
 
     suffixes: ClassVar[tuple[str, ...]]             # the files it opens: (".png", ".jpg"), lower case
     extensive: ClassVar[bool] = True                # networks may run on recordings larger than `shape`
+    wraps: ClassVar[bool] = False                   # the last column touches the first: a full turn
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -98,19 +99,19 @@ class Modality(ABC):
         """(B, *shape) -> [latent, finer features ...]."""
         from mmcycle.core import nets
 
-        return nets.encoder(self.shape[0], networks)
+        return nets.encoder(self.shape[0], networks, self.wraps)
 
     def decoder(self, networks: Networks, skips: bool) -> nn.Module:
         """[latent, finer features ...] -> (B, *shape) in [-1, 1]; without `skips` only the latent is used."""
         from mmcycle.core import nets
 
-        return nets.decoder(self.shape[0], networks, skips)
+        return nets.decoder(self.shape[0], networks, skips, self.wraps)
 
     def discriminator(self, networks: Networks) -> nn.Module:
         """(B, *shape) -> scores (B, 1, h, w), one for each overlapping patch."""
         from mmcycle.core import nets
 
-        return nets.discriminator(self.shape[0], networks)
+        return nets.discriminator(self.shape[0], networks, self.wraps)
 
     def act(self, event: str, params: Mapping[str, float], raw: Any) -> Any:
         """Let one physical event ("mirror", ...) happen to a recording; an event it cannot undergo is an error."""
@@ -156,7 +157,7 @@ def find_modality(name: str) -> type[Modality]:
     module, _, attribute = target.partition(":")
     try:
         found = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:          # a module of the user's may fail in any way while it is imported
         raise UserError(f"modality {name!r}: {target} could not be imported: {error}") from error
     if not (isinstance(found, type) and issubclass(found, Modality) and dataclasses.is_dataclass(found)):
         raise UserError(f"modality {name!r}: {target} is not a frozen dataclass derived from mmcycle.modality.Modality")

@@ -1,0 +1,204 @@
+"""Two generators, two discriminators, and what they ask of each other.
+
+Every tensor is named for what it is and for the domain it lives in: real_a fake_b rec_a idt_b. Networks are named for
+the direction or the domain they serve: gen_ab gen_ba disc_a disc_b.
+"""
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from mmcycle.core import losses, nets
+from mmcycle.core.diff_augment import diff_augment
+from mmcycle.core.settings import Networks, Objective
+
+if TYPE_CHECKING:
+    from mmcycle.modality import Modality
+
+
+class Leg(NamedTuple):
+    """A part of the generators' objective with a graph of its own: descend it before asking for the next.
+
+    terms are weighted; fake is the translation made on the way, or None; domain is the one it lives in.
+    """
+
+    terms: dict[str, Tensor]
+    domain: str
+    fake: Tensor | None
+
+
+class CycleModel(nn.Module):
+    """Unpaired translation between two domains, each with its own modality.
+
+    Inside one modality this is CycleGAN (Zhu et al. 2017). Across two, the trunk carries the latent from one grid to
+    the other, and the identity loss compares decoder_a(encoder_a(x)) with x, because gen_ba cannot read a sample of A.
+    With `consistency: nce` alone only a -> b is built, as CUT does (Park et al. 2020).
+    """
+
+    def __init__(
+        self, a: "Modality", b: "Modality", networks: Networks, objective: Objective, rng: torch.Generator | None = None,
+        diff_augment: tuple[str, ...] = (), task: nn.Module | None = None,
+    ):
+        super().__init__()
+        _check(a.shape, b.shape, objective, task)
+        self.objective, self.policy = objective, diff_augment
+        self.one_way = objective.consistency == "nce"
+        self.crosses = a.shape != b.shape
+        self.gen_ab = generator(a, b, networks)
+        self.disc_b = b.discriminator(networks)
+        self.gen_ba = None if self.one_way else generator(b, a, networks)
+        self.disc_a = None if self.one_way else a.discriminator(networks)
+        self.heads = nn.ModuleDict(self._patch_heads(a, b))
+        self.task = task.eval().requires_grad_(False) if task else None
+        for network in self.children():
+            if network is not self.task:
+                nets.initialise(network)
+        self.rng = rng or torch.Generator()             # of the training device: patches, penalties, augmentation
+
+    def legs(self, real_a: Tensor, real_b: Tensor, identity: float, known: Tensor | None = None) -> Iterator[Leg]:
+        """(B, *shape_a), (B, *shape_b) -> the generators' objective, leg by leg.
+
+        Descending each leg at once gives the gradients of the joint graph and holds the activations of two passes
+        instead of six. `identity` is the weight of this step; known (B,) marks the pairs whose partner is true.
+        """
+        yield self._journey("ab", real_a, real_b, known)
+        if not self.one_way:
+            yield self._journey("ba", real_b, real_a, known)
+        if identity:
+            yield self._stay("b", real_b, identity)
+            if not self.one_way:
+                yield self._stay("a", real_a, identity)
+
+    def discriminator_terms(self, domain: str, real: Tensor, fake: Tensor, step: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Samples of one domain, real and fake -> what its discriminator pays, and its mean scores."""
+        disc, o = self.discriminators[domain], self.objective
+        real_scores, fake_scores = self._judge(disc, torch.cat([real, fake.to(real.dtype)])).float().chunk(2)
+        terms = {f"disc_{domain}": losses.discriminator_adversarial(o.adversarial, real_scores, fake_scores)}
+        with torch.autocast(real.device.type, enabled=False):
+            if o.adversarial == "wgan-gp" and o.gradient_penalty:
+                share = torch.rand(len(real), 1, 1, 1, generator=self.rng, device=self.rng.device).to(real.device)
+                penalty = losses.gradient_penalty(disc, real.float(), fake.float(), share)
+                terms[f"penalty_{domain}"] = o.gradient_penalty * penalty
+            if o.r1 and step % o.r1_every == 0:
+                terms[f"r1_{domain}"] = o.r1 * o.r1_every * losses.r1_penalty(disc, real.float())
+        return terms, {f"real_{domain}": real_scores.mean().detach(), f"fake_{domain}": fake_scores.mean().detach()}
+
+    @property
+    def generators(self) -> dict[str, nn.Module]:
+        """Direction -> generator, those that exist."""
+        return {name: gen for name, gen in (("ab", self.gen_ab), ("ba", self.gen_ba)) if gen is not None}
+
+    @property
+    def discriminators(self) -> dict[str, nn.Module]:
+        """Domain -> discriminator, those that exist."""
+        return {name: disc for name, disc in (("a", self.disc_a), ("b", self.disc_b)) if disc is not None}
+
+    def generator_parameters(self) -> list[nn.Parameter]:
+        """What the generators' optimiser descends: generators and patch heads."""
+        return [p for network in (*self.generators.values(), self.heads) for p in network.parameters()]
+
+    def discriminator_parameters(self) -> list[nn.Parameter]:
+        return [p for disc in self.discriminators.values() for p in disc.parameters()]
+
+    @contextmanager
+    def only_judging(self) -> Iterator[None]:
+        """The discriminators give scores but learn nothing: no gradients, no power iterations."""
+        for disc in self.discriminators.values():
+            disc.requires_grad_(False).eval()
+        try:
+            yield
+        finally:
+            for disc in self.discriminators.values():
+                disc.requires_grad_(True).train()
+
+    def _journey(self, direction: str, real: Tensor, partner: Tensor, known: Tensor | None) -> Leg:
+        """One domain's samples there and back."""
+        start, end = direction
+        o, there = self.objective, self.generators[direction]
+        fake = there(real)
+        scores = self._judge(self.discriminators[end], fake)
+        terms = {f"adv_{end}": losses.generator_adversarial(o.adversarial, scores)}
+        if o.consistency != "nce" and o.cycle:
+            rec = self.generators[direction[::-1]](fake)
+            terms[f"cycle_{start}"] = o.cycle * losses.cycle(o.cycle_distance, real, rec)
+        if o.consistency != "cycle":
+            terms[f"nce_{start}"] = o.nce * self._patch_nce(direction, real, fake)
+        if o.low_resolution:
+            terms[f"low_{start}"] = o.low_resolution * losses.low_resolution(real, fake, o.low_resolution_factor)
+        if o.paired and known is not None:
+            terms[f"paired_{end}"] = o.paired * losses.paired(partner, fake, known)
+        if o.task and direction == "ab":
+            terms["task_a"] = o.task * losses.task_consistency(self.task(real), self.task(fake))
+        return Leg(terms, end, fake.detach())
+
+    def _stay(self, domain: str, real: Tensor, weight: float) -> Leg:
+        """What lives in the target domain already should not change."""
+        other = "a" if domain == "b" else "b"
+        arriving = self.generators[other + domain]
+        if self.crosses:
+            idt = arriving.decoder(self.generators[domain + other].encoder(real))
+        else:
+            idt = arriving(real)
+        return Leg({f"idt_{domain}": weight * losses.identity(real, idt)}, domain, None)
+
+    def _judge(self, disc: nn.Module, x: Tensor) -> Tensor:
+        return disc(diff_augment(x, self.policy, self.rng) if self.policy else x)
+
+    def _patch_nce(self, direction: str, real: Tensor, fake: Tensor) -> Tensor:
+        """Mean over the encoder's stages of the PatchNCE loss between translation and source."""
+        encoder, heads = self.generators[direction].encoder, self.heads[direction]
+        queries, keys = encoder(fake), encoder(real)
+        terms = []
+        for query, key, head in zip(queries, keys, heads, strict=True):
+            cells = query.shape[-2] * query.shape[-1]
+            places = torch.randperm(cells, generator=self.rng, device=self.rng.device)[: self.objective.nce_patches]
+            query, key = (rearrange(f, "b d h w -> b (h w) d")[:, places.to(f.device)] for f in (query, key))
+            terms.append(losses.patch_nce(head(query), head(key), self.objective.nce_temperature))
+        return torch.stack(terms).mean()
+
+    def _patch_heads(self, a: "Modality", b: "Modality") -> dict[str, nn.ModuleList]:
+        if self.objective.consistency == "cycle":
+            return {}
+        return {
+            direction: nn.ModuleList(PatchHead(f.shape[1]) for f in _stages(gen.encoder, shape))
+            for (direction, gen), shape in zip(self.generators.items(), (a.shape, b.shape))
+        }
+
+
+class PatchHead(nn.Sequential):
+    """(B, N, D) -> (B, N, 256): the small network that compares patches (Park et al. 2020, section 3)."""
+
+    def __init__(self, d: int):
+        super().__init__(nn.Linear(d, 256), nn.ReLU(), nn.Linear(256, 256))
+
+
+def generator(a: "Modality", b: "Modality", networks: Networks) -> nets.Generator:
+    """The network that translates a to b; the encoder's own output tells the grids."""
+    encoder = a.encoder(networks)
+    source = _grid(encoder, a.shape)
+    target = source if a.shape[-2:] == b.shape[-2:] else _grid(b.encoder(networks), b.shape)
+    skips = nets.uses_skips(networks, a.shape, b.shape)
+    trunk = nets.Trunk(networks, source, target, a.wraps and b.wraps)
+    return nets.Generator(encoder, trunk, b.decoder(networks, skips), networks.residual and a.shape == b.shape)
+
+
+def _grid(encoder: nn.Module, shape: tuple[int, ...]) -> tuple[int, int]:
+    return tuple(_stages(encoder, shape)[0].shape[-2:])
+
+
+@torch.no_grad()
+def _stages(encoder: nn.Module, shape: tuple[int, ...]) -> list[Tensor]:
+    return encoder(torch.zeros(1, *shape))
+
+
+def _check(a: tuple[int, ...], b: tuple[int, ...], objective: Objective, task: nn.Module | None) -> None:
+    """Refuse what the shapes make meaningless."""
+    if objective.consistency != "cycle" and a != b:
+        raise ValueError(f"loss.consistency={objective.consistency!r} compares patches of equal shapes; a has {a}, b has {b}: use 'cycle'")
+    if objective.low_resolution and a[-2:] != b[-2:]:
+        raise ValueError(f"loss.low_resolution compares equal sizes; a has {a[-2:]}, b has {b[-2:]}: set it to 0")
+    if objective.task and task is None:
+        raise ValueError("loss.task is set, but there is no task network: name one in loss.task_network")

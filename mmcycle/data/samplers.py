@@ -1,0 +1,293 @@
+"""Unpaired batches: an endless, balanced, resumable order over two folders of recordings.
+
+Everything is a pure function of (seed, step): there is no state to save but the step, and neither the number of
+workers nor the way a batch is divided among ranks changes a bit. A slot is one place in the endless row of samples
+of a domain: slot = step * global batch + place in the global batch. Shapes: B batch of this rank, C H W a crop.
+"""
+from __future__ import annotations
+
+import hashlib
+import signal
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, get_worker_info
+
+from mmcycle.errors import MmcycleError, RecordingError, UserError
+from mmcycle.files import walk
+from mmcycle.modality import Modality
+
+OnError = Literal["stop", "skip"]
+
+
+class Batch(NamedTuple):
+    """One step's samples: a (B, *shape_a), b (B, *shape_b), float32 in [-1, 1], and the recordings they came from."""
+
+    step: int
+    a: Tensor
+    b: Tensor
+    names_a: tuple[str, ...]
+    names_b: tuple[str, ...]
+    bad: tuple[tuple[str, str], ...] = ()       # recordings passed over: (path, why)
+
+
+class EndlessSampler:
+    """The order in which one domain is seen: pass after pass over all items, each pass shuffled anew.
+
+    Every item comes exactly once in a pass. Rank r of w takes slots [r B, (r + 1) B) of a global batch of w B, so that
+    w ranks of B see what one rank of w B sees.
+    """
+
+    def __init__(self, items: int, *, batch_size: int, seed: int, name: str, rank: int = 0, world: int = 1) -> None:
+        if items < 1 or batch_size < 1 or not 0 <= rank < world:
+            raise UserError(f"cannot sample: {items} items, batch_size {batch_size}, rank {rank} of {world}")
+        self.items, self.batch_size, self.seed, self.name, self.rank, self.world = items, batch_size, seed, name, rank, world
+
+    def slots(self, step: int) -> range:
+        """The slots of this rank at a step."""
+        first = (step * self.world + self.rank) * self.batch_size
+        return range(first, first + self.batch_size)
+
+    def index(self, slot: int) -> int:
+        """The item at a slot."""
+        turn, place = divmod(slot, self.items)
+        return int(_shuffled(self.items, seed_of(self.seed, self.name, turn))[place])
+
+
+class Domain:
+    """A folder of unpaired recordings of one modality, sorted by path; a map from an index to a training sample.
+
+    Tensors of decoded recordings are kept in memory up to `cache_bytes`, which all workers of a process share out
+    among themselves: small sets are decoded once, and no bit changes.
+    """
+
+    def __init__(self, root: Path, modality: Modality, cache_bytes: int = 2**29) -> None:
+        self.root, self.modality, self.cache_bytes = Path(root), modality, cache_bytes
+        self.names = _recordings(self.root, modality)
+        self._cache: dict[int, Tensor] = {}
+        self._cached_bytes = 0
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a person should be told although training can go on."""
+        if len(self) > 1:
+            return ()
+        return (f"{self.root} holds a single recording ({self.names[0]}): the networks will learn it by heart",)
+
+    def path(self, index: int) -> Path:
+        """Where the recording lies."""
+        return self.root / self.names[index]
+
+    def whole(self, index: int) -> Tensor:
+        """The recording at its own size, (C, H', W'); RecordingError names the file. Must not be changed in place."""
+        if index in self._cache:
+            return self._cache[index]
+        path = self.path(index)
+        try:
+            x, _ = self.modality.to_tensor(self.modality.load(path))
+        except MmcycleError:
+            raise
+        except OSError as error:
+            raise RecordingError(f"{path}: cannot be read: {error.strerror or error}") from error
+        except Exception as error:              # a modality's mistake must name the file that brought it out
+            raise MmcycleError(f"{path}: {type(self.modality).__name__} failed: {type(error).__name__}: {error}") from error
+        self._keep(index, x)
+        return x
+
+    def sample(self, index: int, seed: int) -> Tensor:
+        """(C, H, W): a training crop; the same seed gives the same bytes."""
+        return self.modality.crop(self.whole(index), torch.Generator().manual_seed(seed))
+
+    def _keep(self, index: int, x: Tensor) -> None:
+        """Remember the first recordings that fit: in a cyclic order nothing is won by replacing them."""
+        worker = get_worker_info()
+        size = x.numel() * x.element_size()
+        if self._cached_bytes + size <= self.cache_bytes // (worker.num_workers if worker else 1):
+            self._cache[index] = x
+            self._cached_bytes += size
+
+
+def unpaired_batches(
+    a: Domain, b: Domain, *, batch_size: int, seed: int, start: int, steps: int, rank: int = 0, world: int = 1,
+    workers: int = 0, shared_crop: bool = False, on_error: OnError = "stop", paired: bool = False,
+) -> Iterator[Batch]:
+    """The batches of the steps start, start + 1, ... steps - 1; `batch_size` is per rank.
+
+    shared_crop  both domains cut out the same window (their recordings must show the same geometry)
+    paired       b's recording is the one with a's path, up to the suffix; implies shared_crop
+    on_error     a broken recording stops the run, or its successor takes its place and `bad` says so
+    """
+    source = _Steps(a, b, batch_size, seed, rank, world, shared_crop or paired, on_error == "skip", partners(a, b) if paired else None)
+    if start >= steps:
+        return iter(())
+    return _batches(source, range(start, steps), workers)
+
+
+def partners(a: Domain, b: Domain) -> list[int]:
+    """For each recording of `a` the index of the one in `b` with the same path, suffixes aside."""
+    stems_a, stems_b = _stems(a), _stems(b)
+    alone = [f"{a.root / a.names[stems_a[stem]]}" for stem in stems_a.keys() - stems_b.keys()]
+    alone += [f"{b.root / b.names[stems_b[stem]]}" for stem in stems_b.keys() - stems_a.keys()]
+    if alone:
+        raise UserError(
+            f"{a.root} and {b.root} are not paired: {len(alone)} recordings have no partner with the same relative path, "
+            f"among them {', '.join(sorted(alone)[:5])}. Remove them or set data.paired to false."
+        )
+    return [stems_b[stem] for stem in stems_a]
+
+
+def seed_of(*parts: object) -> int:
+    """A seed of 63 bits from anything that can be printed; equal parts give equal seeds on every machine."""
+    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+class _Failure(NamedTuple):
+    """An error on its way out of a worker, where raising it would bury the sentence under a traceback."""
+
+    kind: type[MmcycleError]
+    sentence: str
+
+
+class _Steps(Dataset):
+    """Step number -> its Batch; the same in every process that computes it."""
+
+    def __init__(
+        self, a: Domain, b: Domain, batch_size: int, seed: int, rank: int, world: int,
+        shared_crop: bool, skip: bool, partner: list[int] | None,
+    ) -> None:
+        self.a, self.b, self.seed = a, b, seed
+        self.shared_crop, self.skip, self.partner = shared_crop, skip, partner
+        # Drawn by role, not by name: two equal folders must not come out as pairs.
+        self.order_a = EndlessSampler(len(a), batch_size=batch_size, seed=seed, name="a", rank=rank, world=world)
+        self.order_b = EndlessSampler(len(b), batch_size=batch_size, seed=seed, name="b", rank=rank, world=world)
+
+    def __getitem__(self, step: int) -> Batch | _Failure:
+        try:
+            return self._batch(step)
+        except MmcycleError as error:
+            return _Failure(type(error), str(error))
+
+    def _batch(self, step: int) -> Batch:
+        bad: list[tuple[str, str]] = []
+        drawn = [self._draw(slot, bad) for slot in self.order_a.slots(step)]
+        xs_a, xs_b, names_a, names_b = zip(*drawn)
+        return Batch(step, torch.stack(xs_a), torch.stack(xs_b), names_a, names_b, tuple(bad))
+
+    def _draw(self, slot: int, bad: list[tuple[str, str]]) -> tuple[Tensor, Tensor, str, str]:
+        seed_a = seed_of(self.seed, "crop", "a", slot)
+        seed_b = seed_a if self.shared_crop else seed_of(self.seed, "crop", "b", slot)
+        if self.partner is not None:
+            return self._pair(self.order_a.index(slot), self.partner, seed_a, bad)
+        x_a, name_a = self._one(self.a, self.order_a.index(slot), seed_a, bad)
+        x_b, name_b = self._one(self.b, self.order_b.index(slot), seed_b, bad)
+        return x_a, x_b, name_a, name_b
+
+    def _one(self, domain: Domain, first: int, seed: int, bad: list[tuple[str, str]]) -> tuple[Tensor, str]:
+        for index in _onwards(first, len(domain)):
+            x = self._sample(domain, index, seed, bad)
+            if x is not None:
+                return x, domain.names[index]
+        raise RecordingError(f"{domain.root}: none of its {len(domain)} recordings can be used; the last one: {bad[-1][1]}")
+
+    def _pair(self, first: int, partner: list[int], seed: int, bad: list[tuple[str, str]]) -> tuple[Tensor, Tensor, str, str]:
+        for index in _onwards(first, len(self.a)):
+            x_a = self._sample(self.a, index, seed, bad)
+            x_b = self._sample(self.b, partner[index], seed, bad)
+            if x_a is not None and x_b is not None:
+                return x_a, x_b, self.a.names[index], self.b.names[partner[index]]
+        raise RecordingError(f"{self.a.root} and {self.b.root}: none of the {len(self.a)} pairs can be used; the last one: {bad[-1][1]}")
+
+    def _sample(self, domain: Domain, index: int, seed: int, bad: list[tuple[str, str]]) -> Tensor | None:
+        try:
+            return domain.sample(index, seed)
+        except RecordingError as error:
+            if not self.skip:
+                raise
+            bad.append((str(domain.path(index)), str(error)))
+            return None
+
+
+def _batches(source: _Steps, steps: range, workers: int) -> Iterator[Batch]:
+    loader = DataLoader(
+        source, batch_size=None, sampler=steps, num_workers=workers, collate_fn=_as_it_is, worker_init_fn=_leave_signals_to_parent,
+        generator=torch.Generator(),            # its own, or it would draw from the one that the networks use
+    )
+    rows = _start(loader)
+    while True:
+        try:
+            batch = next(rows, None)
+        except RuntimeError as error:           # all errors of recordings arrive as a _Failure: a process died
+            raise MmcycleError(
+                f"a process that reads recordings was lost ({str(error).splitlines()[0]}). If memory or /dev/shm ran out, "
+                f"lower data.workers or set it to 0; the run can be resumed."
+            ) from error
+        if batch is None:
+            return
+        if isinstance(batch, _Failure):
+            raise batch.kind(batch.sentence)
+        yield batch
+
+
+def _start(loader: DataLoader) -> Iterator[Batch | _Failure]:
+    with warnings.catch_warnings():             # Python 3.12 warns of every fork beside threads; the workers use none of them
+        warnings.filterwarnings("ignore", message=".*fork.*", category=DeprecationWarning)
+        return iter(loader)
+
+
+def _as_it_is(batch: Batch | _Failure) -> Batch | _Failure:
+    return batch
+
+
+def _leave_signals_to_parent(worker: int) -> None:
+    """Ctrl-C reaches every process of the terminal; the trainer finishes its step with the batches that are due."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+@lru_cache(maxsize=8)                           # two domains, and a batch may lie across two passes
+def _shuffled(items: int, seed: int) -> Tensor:
+    return torch.randperm(items, generator=torch.Generator().manual_seed(seed))
+
+
+def _onwards(first: int, items: int) -> Iterator[int]:
+    return ((first + ahead) % items for ahead in range(items))
+
+
+def _recordings(root: Path, modality: Modality) -> list[str]:
+    if not root.exists():
+        raise UserError(f"{root}: there is no such folder; give the folder that holds the recordings")
+    if not root.is_dir():
+        raise UserError(f"{root} is a file; give the folder that holds the recordings")
+    files = list(walk(root))
+    names = [file.relative_to(root).as_posix() for file in files if file.suffix.lower() in modality.suffixes]
+    if not names:
+        kinds = Counter(file.suffix.lower() or "no suffix" for file in files).most_common(5)
+        found = f" ({', '.join(f'{kind}: {count}' for kind, count in kinds)})" if kinds else ""
+        raise UserError(
+            f"{root}: found {len(files)} files{found} but no recording; "
+            f"{type(modality).__name__} reads {', '.join(modality.suffixes)}"
+        )
+    return names
+
+
+def _stems(domain: Domain) -> dict[str, int]:
+    stems: dict[str, int] = {}
+    for index, name in enumerate(domain.names):
+        stem = str(Path(name).with_suffix(""))
+        if stem in stems:
+            raise UserError(
+                f"{domain.root}: {domain.names[stems[stem]]} and {name} differ in the suffix alone, "
+                f"so pairs cannot be told; remove one"
+            )
+        stems[stem] = index
+    return stems

@@ -1,0 +1,144 @@
+"""An engine runs the shards of a job somewhere: here, in the processes of this machine."""
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from types import FrameType
+
+from mmcycle.errors import MmcycleError, RecordingError, UserError
+from mmcycle.generate.shard import Outcome, Portion, Task, Translates, load_translators, translate_shard
+
+ERRORS = {kind.__name__: kind for kind in (RecordingError, UserError, MmcycleError)}    # from the narrowest to the widest
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal stopped the work after the item in hand; the command line prints it and exits with `code`."""
+
+    def __init__(self, number: int, message: str) -> None:
+        super().__init__(message)
+        self.code = 128 + number
+
+
+@contextmanager
+def signals() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM instead of dying of the first; the second one of a kind acts as it always did."""
+    caught: list[int] = []
+    if threading.current_thread() is not threading.main_thread():      # only the main thread may ask for signals
+        yield caught
+        return
+
+    def note(number: int, frame: FrameType | None) -> None:
+        caught.append(number)
+        signal.signal(number, before[number])
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def run_local(
+    task: Task, portions: list[Portion], devices: int, translators: dict[str, Translates], tell: Callable[[Outcome], None]
+) -> None:
+    """Translate the portions in this process, or in `devices` others; returns when all are done.
+
+    Raises what the first failing worker raised, after the others finished the item in hand; Interrupted after a
+    signal; MmcycleError when a worker died.
+    """
+    with signals() as caught:
+        if devices == 1:
+            translate_shard(task, portions, translators=translators, tell=tell, stopping=lambda: bool(caught))
+        else:
+            _run_processes(task, [portions[worker::devices] for worker in range(devices)], tell, caught)
+    if caught:
+        name = signal.Signals(caught[0]).name
+        raise Interrupted(caught[0], f"stopped by {name} after the item in hand; run the same line again to go on")
+
+
+def _run_processes(task: Task, shards: list[list[Portion]], tell: Callable[[Outcome], None], caught: list[int]) -> None:
+    context = multiprocessing.get_context("spawn")      # a forked CUDA context does not work
+    workers: dict[Connection, SpawnProcess] = {}
+    try:
+        for number, shard in enumerate(shards):
+            here, there = context.Pipe()
+            process = context.Process(target=_work, args=(task, shard, number, len(shards), there), name=f"mmcycle-{number}")
+            process.start()
+            there.close()
+            workers[here] = process
+        failure = _listen(dict(workers), tell, caught)
+    finally:
+        for pipe, process in workers.items():           # a closed pipe tells a worker to stop after the item in hand
+            pipe.close()
+            process.join()
+    if failure is not None:
+        raise failure
+
+
+def _listen(workers: dict[Connection, SpawnProcess], tell: Callable[[Outcome], None], caught: list[int]) -> MmcycleError | None:
+    """Pass on what the workers say until all have ended; the first failure, if any, stops the rest."""
+    failure: MmcycleError | None = None
+    told_to_stop = False
+    while workers:
+        for pipe in wait(list(workers), timeout=0.2):
+            heard = _hear(pipe, workers[pipe])
+            if isinstance(heard, Outcome):
+                tell(heard)
+                continue
+            failure = failure or heard
+            del workers[pipe]
+        if (caught or failure) and not told_to_stop:
+            told_to_stop = True
+            for pipe in workers:
+                _say(pipe, "stop")
+    return failure
+
+
+def _hear(pipe: Connection, process: SpawnProcess) -> Outcome | MmcycleError | None:
+    """The next outcome of a worker; None when it ended well; what it raised, or that it died."""
+    try:
+        kind, *what = pipe.recv()
+    except (EOFError, OSError):
+        process.join()
+        return MmcycleError(f"worker {process.name} was killed (exit {process.exitcode}); what is done is kept, "
+                            "run the same line again to go on. If it happens again: less --devices need less memory.")
+    if kind == "outcome":
+        return Outcome(*what)
+    return None if kind == "ended" else ERRORS[kind](what[0])
+
+
+def _say(pipe: Connection, *what: object) -> None:
+    try:
+        pipe.send(what)
+    except OSError:
+        pass                # the other end is gone; whoever listens notices by itself
+
+
+def _work(task: Task, shard: list[Portion], number: int, workers: int, pipe: Connection) -> None:
+    """The life of one worker process. It ends early when the pipe says so, or breaks: then its parent is dead."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)        # Ctrl-C reaches the whole group; the parent decides
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        translators = load_translators(task, _device(number, workers))
+        translate_shard(task, shard, number, translators, lambda outcome: _say(pipe, "outcome", *outcome), pipe.poll)
+        _say(pipe, "ended")
+    except MmcycleError as error:
+        kind = next(name for name, kind in ERRORS.items() if isinstance(error, kind))
+        _say(pipe, kind, str(error))
+
+
+def _device(number: int, workers: int) -> str:
+    """Where worker `number` computes: the GPUs in turn, or a fair share of this machine's cores."""
+    import torch
+
+    if torch.cuda.is_available():
+        return f"cuda:{number % torch.cuda.device_count()}"
+    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // workers))
+    return "auto"

@@ -1,0 +1,251 @@
+"""A shard is the part of a data set that one worker translates: the same function, the same bytes, on any engine."""
+from __future__ import annotations
+
+import random
+import shutil
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple, Protocol
+
+from mmcycle import files
+from mmcycle.data import labels
+from mmcycle.data.records import Record
+from mmcycle.errors import MmcycleError, RecordingError
+from mmcycle.generate.ledger import Journal
+from mmcycle.generate.manifest import Label, Model, Output, Quarantined, Row, item_seed, scrub, to_line
+from mmcycle.modality import Modality
+
+
+class Translates(Protocol):
+    """What a data set asks of `mmcycle.generate.translator.Translator`."""
+
+    source: Modality
+    target: Modality
+    sha256: str
+    run: str
+    direction: str
+
+    def __call__(self, raw: Any, strength: float = 1.0, seed: int = 0) -> Any: ...
+
+
+Loader = Callable[[Path, str, str], Translates]         # run, direction, device
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What every worker must know; it travels to other processes and machines, so it holds values only."""
+
+    source: Path
+    out: Path
+    runs: dict[str, tuple[Path, str]]                   # stream -> run, direction
+    load: Loader
+    copies: int
+    seed: int
+    strength: tuple[float, float]
+    keeps_labels: bool                                  # False: only tags are kept
+    quarantines: bool
+    versions: dict[str, str]
+
+
+class Portion(NamedTuple):
+    """One record and those of its copies that are still to be written."""
+
+    record: Record
+    copies: tuple[int, ...]
+
+
+class Outcome(NamedTuple):
+    """What became of one (record, copy)."""
+
+    key: str
+    copy: int
+    quarantined: bool
+
+
+class Broken(RecordingError):
+    """A recording of a record that cannot be read, translated or written."""
+
+    def __init__(self, stream: str, path: str, reason: str) -> None:
+        super().__init__(reason)
+        self.stream, self.path = stream, path
+
+
+class _Loaded(NamedTuple):
+    raws: dict[str, Any]
+    hashes: dict[str, str]                              # source path -> sha256
+
+
+def translate_shard(
+    task: Task,
+    portions: list[Portion],
+    worker: int = 0,
+    translators: dict[str, Translates] | None = None,
+    tell: Callable[[Outcome], None] = lambda outcome: None,
+    stopping: Callable[[], bool] = lambda: False,
+) -> None:
+    """Write every (record, copy) of the portions and journal each; the one in hand is finished when `stopping`.
+
+    While one recording is in the model, the next is read and the one before is written. RecordingError names the
+    first broken recording, unless the task quarantines; MmcycleError a disk that takes no more.
+    """
+    translators = translators or load_translators(task, "auto")
+    behind: deque[Future[Outcome]] = deque()
+    with Journal(task.out, worker) as journal, ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+        try:
+            for portion, loading in _read_ahead(reader, task, translators, portions):
+                for copy in portion.copies:
+                    if stopping():
+                        return
+                    item = _translate(task, translators, portion.record, copy, loading)
+                    behind.append(writer.submit(_finish, task, translators, journal, portion.record, copy, item))
+                    if len(behind) > 1:
+                        tell(behind.popleft().result())
+        finally:
+            while behind:
+                tell(behind.popleft().result())
+
+
+def load_translators(task: Task, device: str) -> dict[str, Translates]:
+    """Stream -> its translator, on `device`."""
+    return {stream: task.load(run, direction, device) for stream, (run, direction) in task.runs.items()}
+
+
+def output_name(path: str, copy: int, translator: Translates | None) -> str:
+    """Where copy `copy` of a recording stands in OUT; the suffix changes only where the other sensor cannot write it."""
+    if translator is not None:
+        suffix = PurePosixPath(path).suffix
+        if not path.lower().endswith(translator.target.suffixes):
+            path = path.removesuffix(suffix) + translator.target.suffixes[0]
+    return labels.copy_name(path, copy)
+
+
+def strength_of(task: Task, seed: int, copy: int) -> float:
+    """The first copy has the full strength, the others one drawn from the range with the item's own seed."""
+    low, high = task.strength
+    return high if copy == 0 else round(random.Random(seed).uniform(low, high), 6)
+
+
+def _read_ahead(
+    pool: ThreadPoolExecutor, task: Task, translators: dict[str, Translates], portions: list[Portion]
+) -> Iterator[tuple[Portion, Future[_Loaded]]]:
+    """Every portion with its loaded recordings, the next one being read meanwhile."""
+    ahead: deque[tuple[Portion, Future[_Loaded]]] = deque()
+    for portion in portions:
+        ahead.append((portion, pool.submit(_read, task, translators, portion.record)))
+        if len(ahead) > 1:
+            yield ahead.popleft()
+    yield from ahead
+
+
+def _read(task: Task, translators: dict[str, Translates], record: Record) -> _Loaded:
+    raws, hashes = {}, {}
+    for stream, relative in record.streams.items():
+        hashes[relative] = _attempt(task, stream, relative, "read", lambda: files.sha256(task.source / relative))
+        if stream in translators:
+            load = translators[stream].source.load
+            raws[stream] = _attempt(task, stream, relative, "read", lambda: load(task.source / relative))
+    for relative in record.labels if task.keeps_labels else ():
+        hashes[relative] = _attempt(task, "label", relative, "read", lambda: files.sha256(task.source / relative))
+    return _Loaded(raws, hashes)
+
+
+def _translate(
+    task: Task, translators: dict[str, Translates], record: Record, copy: int, loading: Future[_Loaded]
+) -> _Loaded | Broken:
+    """The record with its streams translated, or what is broken in it."""
+    try:
+        loaded = loading.result()
+        seed = item_seed(task.seed, record.key, copy)
+        strength = strength_of(task, seed, copy)
+        raws = {}
+        for stream, raw in loaded.raws.items():
+            act = translators[stream]
+            path = record.streams[stream]
+            raws[stream] = _attempt(task, stream, path, "translated", lambda: act(raw, strength=strength, seed=seed))
+        return _Loaded(raws, loaded.hashes)
+    except Broken as broken:
+        return broken
+
+
+def _finish(
+    task: Task, translators: dict[str, Translates], journal: Journal, record: Record, copy: int, item: _Loaded | Broken
+) -> Outcome:
+    """Write one (record, copy) and journal it, or quarantine it, or raise what is broken."""
+    if not isinstance(item, Broken):
+        try:
+            journal.append(to_line(_write(task, translators, record, copy, item)))
+            return Outcome(record.key, copy, quarantined=False)
+        except Broken as broken:
+            item = broken
+    for stream, relative in record.streams.items():     # no half record
+        files.inside(task.out, output_name(relative, copy, translators.get(stream))).unlink(missing_ok=True)
+    if not task.quarantines:
+        raise item
+    reason = scrub(str(item), task.source, task.out)
+    journal.append(to_line(Quarantined(key=record.key, copy=copy, stream=item.stream, path=item.path, reason=reason)))
+    return Outcome(record.key, copy, quarantined=True)
+
+
+def _write(task: Task, translators: dict[str, Translates], record: Record, copy: int, item: _Loaded) -> Row:
+    seed = item_seed(task.seed, record.key, copy)
+    streams = {}
+    for stream, relative in record.streams.items():
+        name = output_name(relative, copy, translators.get(stream))
+        if stream in translators:
+            save, raw = translators[stream].target.save, item.raws[stream]
+            digest = _put(task, stream, relative, name, lambda temporary: save(raw, temporary))
+        else:
+            digest = _put(task, stream, relative, name, lambda temporary: _copy(task.source / relative, temporary))
+        streams[stream] = Output(source=relative, source_sha256=item.hashes[relative], output=name, sha256=digest,
+                                 translated=stream in translators)
+    return Row(
+        key=record.key, copy=copy, streams=streams, tags=dict(record.tags), seed=seed, versions=task.versions,
+        labels=tuple(_label(task, record, relative, copy, item.hashes[relative])
+                     for relative in (record.labels if task.keeps_labels else ())),
+        model={stream: Model(sha256=one.sha256, direction=one.direction, run=str(one.run)) for stream, one in translators.items()},
+        params={"strength": strength_of(task, seed, copy)},
+    )
+
+
+def _label(task: Task, record: Record, relative: str, copy: int, source_sha256: str) -> Label:
+    """Copy one label file byte for byte under the name of the copy."""
+    name = labels.copy_name(relative, copy)
+    digest = _put(task, "label", relative, name, lambda temporary: _copy(task.source / relative, temporary))
+    how = "copied" if digest == source_sha256 else "remapped"
+    return Label(source=relative, source_sha256=source_sha256, output=name, sha256=digest, how=how)
+
+
+def _put(task: Task, stream: str, relative: str, name: str, write: Callable[[Path], Any]) -> str:
+    """Write one file of OUT atomically; returns the sha256 of what stands there."""
+    target = files.inside(task.out, name)
+    try:
+        files.write_atomic(target, lambda temporary: _attempt(task, stream, relative, "written", lambda: write(temporary), OSError))
+        return files.sha256(target)
+    except OSError as error:
+        raise MmcycleError(f"{target}: could not be written: {error.strerror or error}. What is done is kept.") from error
+
+
+def _copy(source: Path, target: Path) -> None:
+    try:
+        original = source.open("rb")
+    except OSError as error:
+        raise RecordingError(f"{source}: cannot be read: {error.strerror or error}") from error
+    with original, target.open("wb") as file:
+        shutil.copyfileobj(original, file, 1 << 20)
+
+
+def _attempt(task: Task, stream: str, relative: str, verb: str, act: Callable[[], Any], passing: type = MmcycleError) -> Any:
+    """act(), with any failure told as the failure of this recording; `passing` and what the user must mend pass."""
+    try:
+        return act()
+    except RecordingError as error:
+        told = str(error) if PurePosixPath(relative).name in str(error) else f"{task.source / relative}: {error}"
+        raise Broken(stream, relative, told) from error
+    except (MmcycleError, passing):
+        raise
+    except Exception as error:      # a sensor's own code meets files that its author never saw
+        told = error.strerror if isinstance(error, OSError) and error.strerror else f"{type(error).__name__}: {error}"
+        raise Broken(stream, relative, f"{task.source / relative}: could not be {verb}: {told}") from error

@@ -1,0 +1,28 @@
+"""One process at a time on a folder that is being written; the lock of a killed process does not block."""
+import fcntl
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mmcycle.errors import UserError
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Hold folder/.lock while the block runs; UserError names the process that holds it already.
+
+    The operating system lets go of the lock when its process ends, however it ends.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.seek(0)
+            raise UserError(f"{folder} is being written by {file.read().strip() or 'another process'}; wait for it or stop it") from error
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        yield

@@ -1,0 +1,37 @@
+"""What a person sees while a run trains: a bar with the time left on a terminal, plain lines elsewhere."""
+import sys
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+
+class Progress:
+    """One bar, or one line for each interval."""
+
+    def __init__(self, steps: int, quiet: bool = False):
+        self.steps, self.quiet = steps, quiet
+        self.console = Console(file=sys.stderr, soft_wrap=True, highlight=False)
+        self.bar = None
+        if self.console.is_terminal and not quiet:
+            columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
+            self.bar = Bar(*columns, console=self.console)
+            self.task = self.bar.add_task("", total=steps)
+            self.bar.start()
+
+    def say(self, sentence: str) -> None:
+        if not self.quiet:
+            self.console.print(sentence, markup=False)
+
+    def show(self, step: int, seconds_per_step: float, losses: dict[str, float]) -> None:
+        """One interval: the weighted losses, the pace and the time left."""
+        terms = "  ".join(f"{name} {value:.3f}" for name, value in losses.items())
+        if self.bar is not None:
+            self.bar.update(self.task, completed=step, description=f"{seconds_per_step:.2f} s/step  {terms}")
+        else:
+            left = (self.steps - step) * seconds_per_step / 60
+            self.say(f"step {step}/{self.steps}  {seconds_per_step:.2f} s/step  {left:.0f} min left  {terms}")
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.stop()

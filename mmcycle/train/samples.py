@@ -1,0 +1,50 @@
+"""The picture of a run at one step: rows of A | A->B | A->B->A and of B | B->A | B->A->B, always of the same recordings."""
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mmcycle.files import write_atomic
+from mmcycle.modality import Modality
+
+GAP = 4     # pixels between pictures
+
+
+@torch.inference_mode()
+def write_samples(path: Path, generators: nn.ModuleDict, a: Modality, b: Modality, real_a: Tensor, real_b: Tensor) -> None:
+    """(N, *shape_a), (N, *shape_b) -> a PNG with 2 N rows (N where only one direction exists) of three pictures."""
+    sensors = {"a": (a, real_a), "b": (b, real_b)}
+    rows = []
+    for direction, there in generators.items():
+        (own, real), (other, _) = sensors[direction[0]], sensors[direction[1]]
+        fake = there(real)
+        back = generators[direction[::-1]](fake) if direction[::-1] in generators else None
+        for index in range(len(real)):
+            pictures = [own.render(real[index]), other.render(fake[index].float())]
+            if back is not None:
+                pictures.append(own.render(back[index].float()))
+            rows.append(_beside(pictures))
+    sheet = _below(rows).permute(1, 2, 0).cpu().numpy()
+    write_atomic(path, lambda temporary: Image.fromarray(sheet).save(temporary))
+
+
+def _beside(pictures: list[Tensor]) -> Tensor:
+    """(3, H, W) pictures -> one row, all as high as the highest."""
+    height = max(p.shape[-2] for p in pictures)
+    scaled = [_scaled(p, height) for p in pictures]
+    return torch.cat([F.pad(p, (0, GAP), value=255) for p in scaled], dim=-1)
+
+
+def _below(rows: list[Tensor]) -> Tensor:
+    width = max(row.shape[-1] for row in rows)
+    return torch.cat([F.pad(row, (0, width - row.shape[-1], 0, GAP), value=255) for row in rows], dim=-2)
+
+
+def _scaled(picture: Tensor, height: int) -> Tensor:
+    factor = height / picture.shape[-2]
+    if factor == 1:
+        return picture
+    size = (height, round(picture.shape[-1] * factor))
+    return F.interpolate(picture[None].float(), size=size, mode="nearest")[0].to(torch.uint8)

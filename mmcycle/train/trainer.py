@@ -1,0 +1,257 @@
+"""The training loop: unpaired batches in, a run folder out, resumed exactly after any kind of end.
+
+RUN/: config.yaml  log.jsonl  checkpoints/  samples/  report.html
+"""
+import platform
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from importlib import import_module
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from mmcycle import __version__
+from mmcycle.config import Config, differing_keys, load_config, save_config, to_dict
+from mmcycle.core import schedule
+from mmcycle.data.samplers import Domain, unpaired_batches
+from mmcycle.errors import MmcycleError, UserError
+from mmcycle.lock import held
+from mmcycle.train import checkpoint
+from mmcycle.train.engine import Engine
+from mmcycle.train.log import Log
+from mmcycle.train.progress import Progress
+from mmcycle.train.samples import write_samples
+from mmcycle.train.step import Teacher
+
+MAY_DIFFER = ("run.accelerator", "run.devices", "run.log_every", "run.sample_every", "run.save_every", "run.save_minutes",
+              "run.keep", "data.workers", "data.cache_mib")     # change nothing about what is learned
+SHOWN = 4                                                       # recordings of each domain in samples/
+
+
+class Ended(NamedTuple):
+    """How a run ended: after how many steps, and the signal that ended it early, if one did."""
+
+    run: Path
+    step: int
+    signal: int | None
+
+
+def train(config: Config, out: Path, *, fresh: bool = False) -> Ended:
+    """Train, or go on with the run in `out`; UserError when `out` holds a run of another config, unless `fresh`."""
+    engine = Engine(config.run)
+    if engine.leads:
+        with held(out):
+            return _train(config, out, fresh, engine)
+    return _train(config, out, fresh, engine)
+
+
+def _train(config: Config, out: Path, fresh: bool, engine: Engine) -> Ended:
+    domains = {key: _domain(config, key) for key in ("a", "b")}
+    if engine.leads:
+        _prepare(config, out, fresh)
+    engine.wait()
+    teacher = Teacher(config, engine, _task_network(config))
+    log, progress = Log(out / "log.jsonl"), Progress(config.train.steps, quiet=not engine.leads)
+    step = _resume(teacher, out, log, progress, engine)
+    if config.run.compile:
+        for network in (*teacher.model.generators.values(), *teacher.model.discriminators.values()):
+            network.compile()
+    begun = _Clock(step)
+    if engine.leads:
+        _announce(log, config, engine, step, domains, progress)
+
+    batches = unpaired_batches(
+        domains["a"], domains["b"], batch_size=config.train.batch_size, seed=config.run.seed, start=step,
+        steps=config.train.steps, rank=engine.rank, world=engine.world, workers=config.data.workers,
+        shared_crop=config.data.shared_crop, on_error=config.data.on_error, paired=config.data.paired,
+    )
+    known = torch.ones(config.train.batch_size, device=engine.device) if config.data.paired else None
+    with _signals() as received:
+        for batch in batches:
+            losses, scores = teacher.step(step, batch.a, batch.b, known)
+            step += 1
+            for path, why in batch.bad:
+                log.write({"event": "bad recording", "step": step, "path": path, "why": why})
+            if step % config.run.log_every == 0 or step == config.train.steps:
+                _write_row(log, step, losses, scores, teacher, begun, progress)
+                _stop_if_broken(teacher, step)
+            if engine.leads and (step % config.run.sample_every == 0 or step == config.train.steps):
+                _show(teacher, domains, out, step)
+            ended = _ended(received, step, engine)
+            due = step % config.run.save_every == 0 or step == config.train.steps or ended
+            if due or (engine.world == 1 and begun.minutes_since_save() >= config.run.save_minutes):
+                _save(teacher, out, step)
+                begun.saved()
+            if ended:
+                break
+    progress.close()
+    return Ended(out, step, received[0] if received else None)
+
+
+class _Clock:
+    """When the loop began, and when it last saved."""
+
+    def __init__(self, step: int):
+        self.first_step, self.begun = step, time.monotonic()
+        self.last_save = self.begun
+
+    def seconds_per_step(self, step: int) -> float:
+        return (time.monotonic() - self.begun) / max(step - self.first_step, 1)
+
+    def minutes_since_save(self) -> float:
+        return (time.monotonic() - self.last_save) / 60
+
+    def saved(self) -> None:
+        self.last_save = time.monotonic()
+
+
+def _domain(config: Config, key: str) -> Domain:
+    domain = getattr(config, key)
+    if domain.root is None:
+        raise UserError(f"{key}.root is not set: name the folder of {domain.name} recordings, such as {key}.root=data/{domain.name}")
+    return Domain(domain.root, domain.modality, config.data.cache_mib * 2**20)
+
+
+def _prepare(config: Config, out: Path, fresh: bool) -> None:
+    """Make `out` a folder for this config, or refuse."""
+    known = out / "config.yaml"
+    if fresh:
+        for name in ("checkpoints", "samples"):
+            shutil.rmtree(out / name, ignore_errors=True)
+        for name in ("config.yaml", "log.jsonl", "report.html"):
+            (out / name).unlink(missing_ok=True)
+    if known.exists():
+        changes = [c for c in differing_keys(load_config(known), config) if c[0] not in MAY_DIFFER]
+        if changes:
+            listed = "; ".join(f"{key} was {old!r}, now {new!r}" for key, old, new in changes[:8])
+            raise UserError(f"{out} holds a run of another config: {listed}. Choose another --out, or --fresh to begin again there")
+    elif any(child.name != ".lock" for child in out.iterdir()):
+        raise UserError(f"{out} is not empty and holds no run (no config.yaml): choose another --out")
+    save_config(config, known)
+
+
+def _resume(teacher: Teacher, out: Path, log: Log, progress: Progress, engine: Engine) -> int:
+    """Restore the newest good checkpoint, if there is one -> steps done."""
+    path, damaged = checkpoint.newest_good(out / "checkpoints")
+    for sentence in damaged:
+        progress.say(f"passed over a checkpoint: {sentence}")
+    if path is None:
+        if damaged:
+            raise UserError(f"{out}/checkpoints holds no checkpoint that is whole; begin again with --fresh")
+        if engine.leads:
+            log.rewind(0)
+        return 0
+    saved = checkpoint.load(path, engine.rank)
+    if saved.state["world"] != engine.world:
+        raise UserError(f"{path} was written by {saved.state['world']} ranks and {engine.world} were started: start as many")
+    teacher.restore(saved)
+    if engine.leads:
+        log.rewind(saved.step)
+    return saved.step
+
+
+def _announce(log: Log, config: Config, engine: Engine, step: int, domains: dict[str, Domain], progress: Progress) -> None:
+    log.write({
+        "event": "resume" if step else "start", "step": step, "device": str(engine.device), "ranks": engine.world,
+        "time_utc": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": {"mmcycle": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        "recordings": {key: len(domain) for key, domain in domains.items()},
+    })
+    names = f"{config.a.name} ({len(domains['a'])}) <-> {config.b.name} ({len(domains['b'])})"
+    progress.say(f"{config.name}: {names} on {engine.device}, {config.run.precision}, " + (f"resumed at step {step}" if step else "a new run"))
+    for domain in domains.values():
+        for warning in domain.warnings:
+            progress.say(f"note: {warning}")
+
+
+def _write_row(
+    log: Log, step: int, losses: dict[str, Tensor], scores: dict[str, Tensor], teacher: Teacher, clock: _Clock, progress: Progress,
+) -> None:
+    engine, descent = teacher.engine, teacher.config.train
+    losses = {name: engine.mean(value).item() for name, value in losses.items()}
+    scores = {name: engine.mean(value).item() for name, value in scores.items()}
+    if engine.leads:
+        pace = clock.seconds_per_step(step)
+        log.write({
+            "step": step, "time": time.monotonic() - clock.begun, "lr": descent.lr * schedule.rate(step - 1, descent),
+            "seconds_per_step": pace, "bad_steps": int(teacher.bad.item()), "losses": losses, "scores": scores,
+        })
+        progress.show(step, pace, losses)
+
+
+def _stop_if_broken(teacher: Teacher, step: int) -> None:
+    in_a_row = int(teacher.bad_in_a_row.item())
+    if in_a_row >= teacher.config.train.max_bad_steps:
+        raise MmcycleError(
+            f"the losses of the last {in_a_row} steps (up to step {step}) were not finite; no weight was changed by them. "
+            "Lower train.lr, set train.clip=1, or use run.precision=32-true, and start again"
+        )
+
+
+def _show(teacher: Teacher, domains: dict[str, Domain], out: Path, step: int) -> None:
+    real = {
+        key: torch.stack([domain.sample(i * len(domain) // SHOWN, seed=i) for i in range(min(SHOWN, len(domain)))]).to(teacher.engine.device)
+        for key, domain in domains.items()
+    }
+    config = teacher.config
+    path = out / "samples" / f"{checkpoint.name_of(step)}.png"
+    write_samples(path, teacher.averages, config.a.modality, config.b.modality, real["a"], real["b"])
+
+
+def _save(teacher: Teacher, out: Path, step: int) -> None:
+    versions = {"mmcycle": __version__, "torch": torch.__version__}
+    state = replace(teacher.state(step), state={"config": to_dict(teacher.config), "versions": versions})
+    engine = teacher.engine
+    checkpoint.save(
+        out / "checkpoints", state, rank=engine.rank, world=engine.world, keep=teacher.config.run.keep, wait=engine.wait
+    )
+
+
+def _ended(received: list[int], step: int, engine: Engine) -> bool:
+    """Ranks must agree to stop; asking costs a message, so several ask each other only now and then."""
+    if engine.world == 1:
+        return bool(received)
+    return step % 10 == 0 and engine.any_rank(bool(received))
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM instead of dying; the second one ends the process at once."""
+    received: list[int] = []
+
+    def note(number: int, _: object) -> None:
+        received.append(number)
+        signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.default_int_handler)
+
+    try:
+        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:              # not the main thread: signals are not ours to take
+        yield received
+        return
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _task_network(config: Config) -> nn.Module | None:
+    """loss.task_network "package.module:function" -> the network that the function returns."""
+    name = config.loss.task_network
+    if not name:
+        return None
+    module, _, attribute = name.partition(":")
+    try:
+        network = getattr(import_module(module), attribute)()
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(f"loss.task_network {name!r} could not be built: {error}") from error
+    if not isinstance(network, nn.Module):
+        raise UserError(f"loss.task_network {name!r} returned {type(network).__name__}, expected a torch.nn.Module")
+    return network
