@@ -1,7 +1,7 @@
 """One run, fully described: read strictly from YAML, with every mistake told at once, and written back."""
 from __future__ import annotations
 
-import math
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,10 +14,10 @@ from pydantic import TypeAdapter
 from mmcycle.core.settings import STRICT, Descent, Networks, Objective
 from mmcycle.errors import UserError
 from mmcycle.files import write_text
-from mmcycle.mistakes import Mistakes, did_you_mean, short
+from mmcycle.mistakes import Mistakes, nearest, short, unknown_key
 from mmcycle.modality import RESERVED, Modality, find_modality, known_modalities
 from mmcycle.recipe import find_config
-from mmcycle.strict_yaml import MAX_DEPTH, Place, format_yaml, is_plain_text, parse_yaml, read_yaml
+from mmcycle.strict_yaml import MAX_DEPTH, Place, format_yaml, leaves, parse_yaml, read_yaml
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,7 @@ class Run:
     seed: Annotated[int, Ge(0)] = 0
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
     devices: Annotated[int, Gt(0)] | Literal["auto"] = "auto"
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
     compile: bool = False                                   # torch.compile: a slow start, faster steps after it
     log_every: Annotated[int, Gt(0)] = 50                   # steps between two rows of log.jsonl
     sample_every: Annotated[int, Gt(0)] = 1000              # steps between two pictures
@@ -100,7 +100,23 @@ def from_dict(values: Any, origin: str = "config") -> Config:
     """What `to_dict` gave -> Config, as strictly as from a file; `origin` names the source in errors."""
     if not isinstance(values, dict) or not _shallow(values, MAX_DEPTH):
         raise UserError(f"{origin}: expected the sections of a config, nested at most {MAX_DEPTH} levels deep")
-    return _checked(values, Mistakes(origin, {}))
+    try:
+        plain = json.loads(json.dumps(values))
+    except (TypeError, ValueError) as error:        # ValueError: a number of thousands of digits
+        raise UserError(f"{origin}: holds what JSON cannot: {error}") from error
+    return _checked(plain, Mistakes(origin, {}))
+
+
+def modality_from(name: str, fields: Sequence[str] = ()) -> Modality:
+    """A modality's name and fields such as "size=64" -> the modality; UserError lists every mistake."""
+    values: dict[str, Any] = {"modality": name}
+    origins: dict[Place, str] = {}
+    for text in fields:
+        _override(values, origins, text)
+    mistakes = Mistakes(name, origins)
+    found = _modality(values, (), mistakes)
+    mistakes.tell()
+    return found
 
 
 def to_dict(config: Config) -> dict[str, Any]:
@@ -116,8 +132,8 @@ def save_config(config: Config, path: Path) -> None:
 
 
 def differing_keys(old: Config, new: Config) -> list[tuple[str, Any, Any]]:
-    """(full key, old value, new value) for every value that is not the same; None stands for a key that is not there."""
-    before, after = dict(_leaves(to_dict(old))), dict(_leaves(to_dict(new)))
+    """(full key, old value, new value) wherever they are not the same; None also stands for a key that is not there."""
+    before, after = dict(leaves(to_dict(old))), dict(leaves(to_dict(new)))
     places = dict.fromkeys([*before, *after])
     pairs = [(".".join(place), before.get(place), after.get(place)) for place in places]
     return [(key, was, now) for key, was, now in pairs if was != now]
@@ -154,7 +170,7 @@ def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
 
 def _override(values: dict[str, Any], origins: dict[Place, str], override: str) -> None:
     """Set the value at a dotted key; what was below it is replaced."""
-    label = f"override {override[:200]}"
+    label = f"override {' '.join(override.split())[:200]}"
     key, equals, text = override.partition("=")
     place = tuple(part.strip() for part in key.split("."))
     if not equals or not all(place) or len(place) > MAX_DEPTH:
@@ -178,10 +194,10 @@ def _override(values: dict[str, Any], origins: dict[Place, str], override: str) 
 
 
 def _checked(values: dict[str, Any], mistakes: Mistakes) -> Config:
-    _check_leaves(values, mistakes)
+    mistakes.check_leaves(values)
     for key in values:
         if key not in KEYS:
-            mistakes.add((key,), f"unknown key.{did_you_mean(str(key), KEYS)}")
+            mistakes.add((key,), unknown_key(str(key), KEYS))
     given = {key: values[key] for key in KEYS if values.get(key) is not None}       # an empty section is all defaults
     for key in ("name", *DOMAINS):
         if key not in given:
@@ -195,17 +211,6 @@ def _checked(values: dict[str, Any], mistakes: Mistakes) -> Config:
         mistakes.add(place, text)
     mistakes.tell()
     return config
-
-
-def _check_leaves(values: dict[str, Any], mistakes: Mistakes) -> None:
-    for place, leaf in _leaves(values):
-        for inner in leaf if isinstance(leaf, list) else [leaf]:
-            if isinstance(inner, float) and not math.isfinite(inner):
-                mistakes.add(place, f"must be a finite number. Got {inner}.")
-            elif isinstance(inner, int) and abs(inner) >= 2**63:
-                mistakes.add(place, f"is too large a number. Got {short(inner)}.")
-            elif isinstance(inner, str) and not is_plain_text(inner):
-                mistakes.add(place, f"must be text without NUL and halves of surrogate pairs. Got {short(inner)}.")
 
 
 def _word(value: Any, place: Place, mistakes: Mistakes) -> str:
@@ -236,8 +241,8 @@ def _modality(value: dict[str, Any], place: Place, mistakes: Mistakes) -> Modali
     own = {key: item for key, item in value.items() if key not in RESERVED}
     if named is None:
         for key in own:                         # perhaps the missing key, misspelt; other keys cannot be judged yet
-            if hint := did_you_mean(key, RESERVED):
-                mistakes.add((*place, key), f"unknown key.{hint}")
+            if nearest(key, RESERVED):
+                mistakes.add((*place, key), unknown_key(key, RESERVED))
         return None
     if not isinstance(named, str):
         allowed = "a name or an import path such as 'my_lab.radar:Radar'"
@@ -283,15 +288,6 @@ def _domain_to_dict(domain: Domain) -> dict[str, Any]:
 
 def _plain(value: Any) -> dict[str, Any]:
     return TypeAdapter(type(value)).dump_python(value, mode="json")
-
-
-def _leaves(value: Any, place: Place = ()) -> Iterator[tuple[Place, Any]]:
-    """Everything that is not a section, with the keys that lead to it."""
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield from _leaves(item, (*place, str(key)))
-    else:
-        yield place, value
 
 
 def _shallow(value: Any, levels: int) -> bool:

@@ -3,7 +3,7 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
@@ -15,8 +15,8 @@ def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
 
     The temporary name keeps the suffix, because many writers choose their format by it, and starts with ".tmp-".
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".tmp-{os.getpid()}-{path.name}"
+    _make_folder(path.parent)
+    temporary = path.parent / f".tmp-{os.getpid()}-{threading.get_native_id()}-{path.name}"
     try:
         write(temporary)
         _sync(temporary)
@@ -48,21 +48,31 @@ def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
 
     An older folder at `path` is replaced; a kill leaves the old one, the new one, or none, never half a one.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".tmp-{path.name}-", dir=path.parent))
+    _make_folder(path.parent)
+    temporary, old = (path.parent / f".tmp-{os.getpid()}-{age}-{path.name}" for age in ("new", "old"))
+    for stale in (temporary, old):
+        shutil.rmtree(stale, ignore_errors=True)
     try:
+        temporary.mkdir()
         fill(temporary)
         for file in sorted(temporary.rglob("*")):
             _sync(file)
         _sync(temporary)
-        if path.exists():
-            shutil.rmtree(path)
+        if path.is_dir():
+            os.replace(path, old)           # removing a folder takes many steps, renaming it takes one
         os.replace(temporary, path)
     except OSError as error:
         raise MmcycleError(f"{path}: could not be written: {error.strerror or error}. Nothing was overwritten.") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
     _sync(path.parent)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a kill left of files that were being written into a folder, while nobody else writes there."""
+    for path in folder.glob(".tmp-*"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def sha256(path: Path) -> str:
@@ -74,7 +84,7 @@ def sha256(path: Path) -> str:
 def inside(folder: Path, relative: str) -> Path:
     """folder / relative, refused when it is absolute or would leave the folder, also through symbolic links."""
     path = PurePosixPath(relative)
-    if path.is_absolute() or ".." in path.parts or not path.parts or "\0" in relative:
+    if path.is_absolute() or ".." in path.parts or not path.parts or "\0" in relative or not _is_utf8(relative):
         raise UserError(f"{relative!r} is not a path inside {folder}: it must be relative and must not contain '..'")
     joined = folder.joinpath(*path.parts)
     if not joined.resolve().is_relative_to(folder.resolve()):
@@ -83,7 +93,7 @@ def inside(folder: Path, relative: str) -> Path:
 
 
 def walk(root: Path) -> Iterator[Path]:
-    """Every regular file below root, sorted, each folder once (symbolic links to folders are followed; loops end).
+    """Every regular file below root, sorted; symbolic links are followed, and a folder is not entered again below itself.
 
     Names starting with a dot are passed over: they are nobody's recordings. A name that is not UTF-8 is an error.
     """
@@ -103,17 +113,24 @@ def _walk(folder: Path, above: frozenset[Path]) -> Iterator[Path]:
             continue
         if not _is_utf8(entry.name):
             raise UserError(f"{folder}: the name {os.fsencode(entry.name)!r} is not UTF-8; rename the file, manifests are UTF-8 text")
-        if _is_folder(entry):
+        if _holds(entry.is_dir):
             yield from _walk(Path(entry.path), above | {real})
-        elif entry.is_file():
+        elif _holds(entry.is_file):
             yield Path(entry.path)
 
 
-def _is_folder(entry: os.DirEntry) -> bool:
+def _holds(claim: Callable[[], bool]) -> bool:
     try:
-        return entry.is_dir()
+        return claim()
     except OSError:                 # a symbolic link that points at itself
         return False
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MmcycleError(f"{path}: the folder could not be made: {error.strerror or error}") from error
 
 
 def _is_utf8(name: str) -> bool:

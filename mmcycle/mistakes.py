@@ -1,14 +1,15 @@
 """The mistakes in one config: where each stands, what was found, what is allowed; told all at once."""
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
 from mmcycle.errors import UserError
-from mmcycle.strict_yaml import Place
+from mmcycle.strict_yaml import Place, is_plain_text, leaves
 
 MOST_TOLD = 50
 
@@ -49,6 +50,17 @@ class Mistakes:
         more = [f"  ... and {len(places) - MOST_TOLD} more"] * (len(places) > MOST_TOLD)
         raise UserError("\n".join([head, *(f"  {self._line(place)}" for place in places[:MOST_TOLD]), *more]))
 
+    def check_leaves(self, values: dict[str, Any]) -> None:
+        """Refuse what no key of a config may hold: numbers without a value, text that no file can hold."""
+        for place, leaf in leaves(values):
+            for inner in _flat(leaf):
+                if isinstance(inner, float) and not math.isfinite(inner):
+                    self.add(place, f"must be a finite number. Got {inner}.")
+                elif isinstance(inner, int) and abs(inner) >= 2**63:
+                    self.add(place, f"is too large a number. Got {short(inner)}.")
+                elif isinstance(inner, str) and not is_plain_text(inner):
+                    self.add(place, f"must be text without NUL and halves of surrogate pairs. Got {short(inner)}.")
+
     def fit(self, kind: type, value: Any, place: Place, also: Sequence[str] = ()) -> Any:
         """A mapping -> an instance of the dataclass `kind`, or None; `also` are keys worth suggesting besides its own.
 
@@ -75,7 +87,7 @@ class Mistakes:
             missing = entry["type"] in _MISSING
             below = tuple(str(part) for part in entry["loc"]) if missing else _present(value, entry["loc"])
             if entry["type"] == "unexpected_keyword_argument":
-                text = f"unknown key.{did_you_mean(below[-1], known)}"
+                text = unknown_key(below[-1], known)
             else:
                 text = "is missing." if missing else _in_words(entry)
                 got[below] = "" if missing else f". Got {short(entry['input'])}."
@@ -83,10 +95,12 @@ class Mistakes:
             if text not in texts:
                 texts.append(text)
         for below, texts in allowed.items():
+            if any(len(other) > len(below) and other[: len(below)] == below for other in allowed):
+                continue                        # another member of the union came further and says it better
             self.add((*place, *below), ", or ".join(texts) + got.get(below, ""))
 
     def _line(self, place: Place) -> str:
-        key, text = ".".join(place), self.found[place]
+        key, text = ".".join(place)[:200], self.found[place]
         where = self.origins.get(self._written(place), "")
         if where.startswith("override "):
             same = where.removeprefix("override ").partition("=")[0].strip() == key
@@ -98,10 +112,15 @@ class Mistakes:
         return next((place[:n] for n in range(len(place), 0, -1) if place[:n] in self.origins), ())
 
 
-def did_you_mean(word: str, known: Sequence[str]) -> str:
-    """A hint, or nothing when no known word is close."""
-    close = get_close_matches(word[:100], known, n=1)
-    return f" Did you mean {close[0]!r}?" if close else ""
+def unknown_key(key: str, known: Sequence[str]) -> str:
+    """What to say of a key that is not known: the nearest one, or all that are allowed."""
+    close = nearest(key, known)
+    return f"unknown key. Did you mean {close!r}?" if close else f"unknown key. Allowed: {', '.join(known)}."
+
+
+def nearest(word: str, known: Sequence[str]) -> str | None:
+    """The known word that was probably meant."""
+    return next(iter(get_close_matches(word[:100], known, n=1)), None)
 
 
 def short(value: Any) -> str:
@@ -112,8 +131,20 @@ def short(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
+def _flat(value: Any) -> Iterator[Any]:
+    """The single values in a list, however they are nested."""
+    if isinstance(value, list | dict):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _flat(item)
+    else:
+        yield value
+
+
 def _in_words(entry: Mapping[str, Any]) -> str:
     message = entry["msg"].removeprefix("Value error, ").replace("Input should be", "must be").rstrip(".")
+    if entry["type"] in ("too_long", "too_short"):
+        bound = {"too_long": "at most {max_length}", "too_short": "at least {min_length}"}[entry["type"]]
+        return f"must have {bound.format_map(entry['ctx'])} items"
     return _WORDS.get(entry["type"], message)
 
 

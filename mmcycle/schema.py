@@ -34,7 +34,7 @@ def _resolved(schema: dict[str, Any], definitions: Mapping[str, Any]) -> dict[st
 
 
 def _domain(word: dict[str, Any], own: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
-    """One alternative for each built-in modality, and one for those of other packages, whose fields are not known here."""
+    """One alternative for each built-in modality, and one for those of other packages: their fields are not known."""
     shared = {"name": word, "root": {"type": ["string", "null"]}}
     known = [
         {

@@ -4,6 +4,7 @@ Refused: tags, anchors, aliases, merge keys, a second document, duplicate keys, 
 large files. As YAML 1.2 has it, only `true` and `false` are booleans and 5e-4 is a number; dates stay text.
 """
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def parse_yaml(text: str, origin: str) -> tuple[Any, dict[Place, int]]:
         value = None if node is None else _value(node, (), lines)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        where = f":{mark.line + 1}" if mark else ""
+        where = f":{mark.line + 1}" if mark and "\n" in text else ""
         problem = ", ".join(part for part in (error.context, error.problem) if part)
         raise UserError(f"{origin}{where}: {problem[:300]}") from error
     except (yaml.YAMLError, ValueError) as error:       # ValueError: an escape such as "\U7fffffff"
@@ -72,6 +73,15 @@ def format_yaml(values: dict[str, Any]) -> str:
 def is_plain_text(text: str) -> bool:
     """No NUL, which no path can hold, and no half of a surrogate pair, which no file can hold."""
     return "\0" not in text and not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
+def leaves(value: Any, place: Place = ()) -> Iterator[tuple[Place, Any]]:
+    """Everything that is not a section, with the keys that lead to it."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from leaves(item, (*place, str(key)))
+    else:
+        yield place, value
 
 
 class _Loader(yaml.SafeLoader):
@@ -105,10 +115,15 @@ class _Dumper(yaml.SafeDumper):
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
+    def represent_str(self, data: str) -> yaml.Node:
+        odd = None if data.isprintable() else '"'       # PyYAML's other styles lose control characters such as U+0085
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style=odd)
+
     def represent_list(self, data: list[Any]) -> yaml.Node:
         return self.represent_sequence("tag:yaml.org,2002:seq", data, flow_style=True)
 
 
+_Dumper.add_representer(str, _Dumper.represent_str)
 _Dumper.add_representer(list, _Dumper.represent_list)
 for _class in (_Loader, _Dumper):
     for _tag, _pattern, _first in _SCALARS:

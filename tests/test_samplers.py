@@ -1,6 +1,9 @@
 """Unpaired batches: balance, resume, ranks, workers, broken recordings."""
+import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import dataclass
 from itertools import islice
@@ -279,4 +282,29 @@ def test_a_lost_worker_is_told_in_one_sentence(tmp_path):
 def test_an_interrupted_iterator_can_be_left(domains):
     batches = unpaired_batches(*domains, batch_size=1, seed=0, start=0, steps=1000, workers=1)
     assert [batch.step for batch in islice(batches, 2)] == [0, 1]
+    batches.close()
+
+
+def test_an_iterator_that_was_never_closed_does_not_hold_up_the_exit(tmp_path):
+    folder(tmp_path, ["0.npy", "1.npy"])
+    script = (
+        "import sys\nfrom pathlib import Path\nfrom tests.test_samplers import *\n"
+        "domain = Domain(Path(sys.argv[1]), Grid())\n"
+        "sys.kept = unpaired_batches(domain, domain, batch_size=1, seed=0, start=0, steps=999, workers=1)\n"
+        "print(next(sys.kept).step)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], cwd=Path(__file__).parents[1],
+                          capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "0\n"), done.stderr
+
+
+def test_signals_to_the_whole_process_group_are_left_to_the_parent(domains):
+    batches = unpaired_batches(*domains, batch_size=1, seed=0, start=0, steps=1000, workers=1)
+    next(batches)
+    (worker,) = multiprocessing.active_children()
+    os.kill(worker.pid, signal.SIGINT)
+    assert [next(batches).step for _ in range(20)] == list(range(1, 21))
+    os.kill(worker.pid, signal.SIGTERM)
+    worker.join(timeout=20)
+    assert worker.exitcode == 0
     batches.close()

@@ -51,7 +51,7 @@ def r1_penalty(discriminator: Callable[[Tensor], Tensor], real: Tensor) -> Tenso
 
 def _gradient_norms(discriminator: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """(B, ...) -> (B,): how steep the mean score of each sample is."""
-    scores = discriminator(x).float().flatten(1).mean(1)
+    scores = discriminator(x).float().reshape(len(x), -1).mean(1)
     (gradient,) = torch.autograd.grad(scores.sum(), x, create_graph=True)
     return gradient.float().flatten(1).norm(dim=1)
 
@@ -70,7 +70,7 @@ def identity(real: Tensor, idt: Tensor) -> Tensor:
 
 
 def paired(partner: Tensor, fake: Tensor, known: Tensor) -> Tensor:
-    """L1 to the true partner, where it is known (Isola et al. 2017, eq. 3); known (B,) is 1 or 0, not all may be 0."""
+    """L1 to the true partner, where it is known (Isola et al. 2017, eq. 3); known (B,) is 1 or 0, and 0 is paid if none is."""
     distance = (partner.float() - fake.float()).abs().flatten(1).mean(1)
     return (distance * known).sum() / known.sum().clamp_min(1)
 

@@ -43,7 +43,7 @@ class CycleModel(nn.Module):
         diff_augment: tuple[str, ...] = (), task: nn.Module | None = None,
     ):
         super().__init__()
-        _check(a.shape, b.shape, objective, task)
+        _check(a.shape, b.shape, networks, objective, task)
         self.objective, self.policy = objective, diff_augment
         self.one_way = objective.consistency == "nce"
         self.crosses = a.shape != b.shape
@@ -56,6 +56,8 @@ class CycleModel(nn.Module):
         for network in self.children():
             if network is not self.task:
                 nets.initialise(network)
+        for domain, disc in self.discriminators.items():
+            _check_judge(domain, disc, {"a": a, "b": b}[domain].shape, networks)
         self.rng = rng or torch.Generator()             # of the training device: patches, penalties, augmentation
 
     def legs(self, real_a: Tensor, real_b: Tensor, identity: float, known: Tensor | None = None) -> Iterator[Leg]:
@@ -124,7 +126,7 @@ class CycleModel(nn.Module):
         if o.consistency != "nce" and o.cycle:
             rec = self.generators[direction[::-1]](fake)
             terms[f"cycle_{start}"] = o.cycle * losses.cycle(o.cycle_distance, real, rec)
-        if o.consistency != "cycle":
+        if o.consistency != "cycle" and o.nce:
             terms[f"nce_{start}"] = o.nce * self._patch_nce(direction, real, fake)
         if o.low_resolution:
             terms[f"low_{start}"] = o.low_resolution * losses.low_resolution(real, fake, o.low_resolution_factor)
@@ -194,11 +196,40 @@ def _stages(encoder: nn.Module, shape: tuple[int, ...]) -> list[Tensor]:
     return encoder(torch.zeros(1, *shape))
 
 
-def _check(a: tuple[int, ...], b: tuple[int, ...], objective: Objective, task: nn.Module | None) -> None:
-    """Refuse what the shapes make meaningless."""
+def _check(
+    a: tuple[int, ...], b: tuple[int, ...], networks: Networks, objective: Objective, task: nn.Module | None
+) -> None:
+    """Refuse what the shapes make impossible or meaningless."""
+    stride, factor = nets.STRIDE[networks.generator], objective.low_resolution_factor
+    for domain, (_, height, width) in (("a", a), ("b", b)):
+        if height % stride or width % stride or min(height, width) < 2 * stride:
+            raise ValueError(
+                f"samples of {domain} are {height} x {width}; model.generator={networks.generator!r} halves them down to "
+                f"1/{stride}, so each side must be a multiple of {stride}, {2 * stride} or more: change the size or the generator"
+            )
+        if objective.low_resolution and min(height, width) < 2 * factor:
+            raise ValueError(
+                f"samples of {domain} are {height} x {width}; loss.low_resolution_factor={factor} leaves less than 2 x 2 of them: "
+                f"take {min(height, width) // 2} or less"
+            )
     if objective.consistency != "cycle" and a != b:
         raise ValueError(f"loss.consistency={objective.consistency!r} compares patches of equal shapes; a has {a}, b has {b}: use 'cycle'")
     if objective.low_resolution and a[-2:] != b[-2:]:
         raise ValueError(f"loss.low_resolution compares equal sizes; a has {a[-2:]}, b has {b[-2:]}: set it to 0")
     if objective.task and task is None:
         raise ValueError("loss.task is set, but there is no task network: name one in loss.task_network")
+
+
+@torch.no_grad()
+def _check_judge(domain: str, disc: nn.Module, shape: tuple[int, ...], networks: Networks) -> None:
+    """Let the discriminator score an empty sample, to refuse now what would fail in the first step."""
+    try:
+        disc.eval()(torch.zeros(1, *shape))
+    except (RuntimeError, ValueError) as error:
+        layers = networks.discriminator_layers
+        raise ValueError(
+            f"samples of {domain} are {shape[-2]} x {shape[-1]}, too small for model.discriminator_layers={layers}, which needs "
+            f"{3 * 2**layers} x {3 * 2**layers}: take fewer layers or larger samples"
+        ) from error
+    finally:
+        disc.train()

@@ -31,7 +31,11 @@ def decoder(channels: int, networks: Networks, skips: bool, wraps: bool = False)
     """[latent, finer features ...] -> (B, C, H, W) in [-1, 1]; without `skips` only the latent is read."""
     w = networks.width
     if networks.generator == "light":
-        return Decoder((4 * w, 2 * w, w), SubpixelHead(w, channels, wraps), networks.upsample, "add" if skips else "", wraps)
+        thin = max(w // 4, 8)                           # full resolution is dear: few channels there
+        head = nn.Sequential(
+            Conv(w, thin, 3, wraps=wraps), nn.Upsample(scale_factor=2), Pad(2, wraps), nn.Conv2d(thin, channels, 5)
+        )
+        return Decoder((4 * w, 2 * w, w), head, networks.upsample, "add" if skips else "", wraps)
     head = nn.Sequential(Pad(3, wraps), nn.Conv2d(w, channels, 7))
     if networks.generator == "unet":
         return Decoder((4 * w, 4 * w, 4 * w, 2 * w, w), head, networks.upsample, "concatenate" if skips else "", wraps)
@@ -111,24 +115,18 @@ class Decoder(nn.Module):
 def _doubling(c: int, d: int, upsample: str, wraps: bool) -> nn.Module:
     if upsample == "resize":
         return nn.Sequential(nn.Upsample(scale_factor=2, mode="nearest"), Conv(c, d, 3, wraps=wraps))
-    return nn.Sequential(
-        nn.ConvTranspose2d(c, d, 3, stride=2, padding=1, output_padding=1, bias=False), InstanceNorm(), nn.ReLU(inplace=True)
-    )
+    return nn.Sequential(Transposed(c, d, wraps), InstanceNorm(), nn.ReLU(inplace=True))
 
 
-class SubpixelHead(nn.Sequential):
-    """(B, D, H / 2, W / 2) -> (B, C, H, W): four values for each cell, equal at the start so that no checkerboard is born.
+class Transposed(nn.ConvTranspose2d):
+    """A learned doubling of both sides; where the grid wraps, the last column reaches the first."""
 
-    Aitken et al. 2017, "Checkerboard artifact free sub-pixel convolution" (ICNR).
-    """
+    def __init__(self, c: int, d: int, wraps: bool):
+        super().__init__(c, d, 3, stride=2, padding=1, output_padding=1, bias=False)
+        self.wraps = wraps
 
-    def __init__(self, d: int, channels: int, wraps: bool):
-        super().__init__(Pad(2, wraps), nn.Conv2d(d, 4 * channels, 5), nn.PixelShuffle(2))
-
-    def even_out(self) -> None:
-        """Give the four values of a cell the same weights (called after the weights are drawn)."""
-        weight = self[1].weight.data
-        weight.copy_(weight[::4].repeat_interleave(4, dim=0))
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(F.pad(x, (1, 1, 0, 0), mode="circular"))[..., 2:-2] if self.wraps else super().forward(x)
 
 
 class Conv(nn.Sequential):
@@ -144,11 +142,14 @@ class Conv(nn.Sequential):
 
 
 class Pad(nn.Module):
-    """Reflect at the borders; where the grid wraps, let the last column touch the first."""
+    """Reflect at the borders; where the grid wraps, let the last column touch the first.
 
-    def __init__(self, size: int, wraps: bool = False, border: str = "reflect"):
+    An even kernel leaves out a column; `missing` gives it back where the grid wraps, so that the result wraps too.
+    """
+
+    def __init__(self, size: int, wraps: bool = False, border: str = "reflect", missing: int = 0):
         super().__init__()
-        self.size, self.wraps, self.border = size, wraps, border
+        self.size, self.wraps, self.border, self.missing = size, wraps, border, missing
 
     def forward(self, x: Tensor) -> Tensor:
         s = self.size
@@ -156,13 +157,13 @@ class Pad(nn.Module):
             return x
         if not self.wraps:
             return F.pad(x, (s, s, s, s), mode=self.border)
-        return F.pad(F.pad(x, (s, s, 0, 0), mode="circular"), (0, 0, s, s), mode=self.border)
+        return F.pad(F.pad(x, (s, s + self.missing, 0, 0), mode="circular"), (0, 0, s, s), mode=self.border)
 
 
 class InstanceNorm(nn.Module):
     """Normalise each channel of each sample (Ulyanov et al. 2016), without affine parameters.
 
-    `moments` is None, or what a tiled translation shares between its tiles (see generate/translator.py).
+    `moments` is None, or what a tiled translation shares between its tiles (see generate/tiles.py).
     """
 
     def __init__(self) -> None:
@@ -174,33 +175,18 @@ class InstanceNorm(nn.Module):
 
 
 class SharedMoments:
-    """Mean and variance of one layer over all tiles of one recording: measured in one round, used in the next."""
+    """Mean and variance of one layer, taken jointly over the first batch it sees and used for all that follow."""
 
     def __init__(self) -> None:
         self.known: tuple[Tensor, Tensor] | None = None     # mean and reciprocal deviation, (1, D, 1, 1)
-        self.measuring = True
-        self._restart()
 
     def normalise(self, x: Tensor) -> Tensor:
-        """(1, D, h, w) -> the same, by the known moments; while measuring, the tile's own are added up."""
-        if self.measuring:
-            self.cells += x.shape[-2] * x.shape[-1]
-            self.total = self.total + x.double().sum((-2, -1), keepdim=True)
-            self.squares = self.squares + x.double().square().sum((-2, -1), keepdim=True)
+        """(B, D, h, w) -> the same."""
         if self.known is None:
-            return F.instance_norm(x)
+            variance, mean = torch.var_mean(x.float(), (0, 2, 3), correction=0, keepdim=True)
+            self.known = mean, (variance + 1e-5).rsqrt()
         mean, rate = self.known
-        return (x - mean.to(x.dtype)) * rate.to(x.dtype)
-
-    def settle(self) -> None:
-        """Make what was measured known, and forget the sums."""
-        mean = self.total / self.cells
-        variance = (self.squares / self.cells - mean.square()).clamp_min(0)
-        self.known = mean.float(), (variance + 1e-5).rsqrt().float()
-        self._restart()
-
-    def _restart(self) -> None:
-        self.cells, self.total, self.squares = 0, 0.0, 0.0
+        return ((x.float() - mean) * rate).to(x.dtype)
 
 
 class Residual(nn.Module):
@@ -271,10 +257,11 @@ class PatchDiscriminator(nn.Sequential):
         steps: list[nn.Module] = []
         for n, (c, d) in enumerate(zip(widths, widths[1:])):
             normed = norm == "instance" and n > 0
-            steps += [Pad(1, wraps, "constant"), nn.Conv2d(c, d, 4, 2 if n < layers else 1, bias=not normed)]
+            stride = 2 if n < layers else 1
+            steps += [Pad(1, wraps, "constant", missing=2 - stride), nn.Conv2d(c, d, 4, stride, bias=not normed)]
             steps += [nn.InstanceNorm2d(d)] if normed else []
             steps += [nn.LeakyReLU(0.2, inplace=True)]
-        steps += [Pad(1, wraps, "constant"), nn.Conv2d(widths[-1], 1, 4)]
+        steps += [Pad(1, wraps, "constant", missing=1), nn.Conv2d(widths[-1], 1, 4)]
         if norm == "spectral":
             steps = [spectral_norm(step) if isinstance(step, nn.Conv2d) else step for step in steps]
         super().__init__(*steps)
@@ -290,6 +277,3 @@ def initialise(network: nn.Module) -> None:
             nn.init.normal_(module.weight, 0.0, 0.02)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-    for module in network.modules():
-        if isinstance(module, SubpixelHead):
-            module.even_out()

@@ -7,7 +7,8 @@ class ReplayBuffer:
     """A ring of `capacity` samples on the training device with a random generator of its own.
 
     While it fills, fakes pass through and are remembered. Once full, each fake is, with probability 1/2, exchanged
-    for a remembered one. Capacity 0 remembers nothing. A sample that is not finite is never remembered.
+    for a remembered one. Capacity 0 remembers nothing. A sample that is not finite is never given back later: where one
+    came while the buffer filled, its place is free for the next.
     """
 
     def __init__(self, capacity: int, shape: tuple[int, ...], seed: int, device: torch.device | str = "cpu"):
@@ -20,7 +21,7 @@ class ReplayBuffer:
         fakes = fakes.detach().float()
         capacity = len(self.samples)
         filling = min(len(fakes), capacity - self.count)
-        self.samples[self.count : self.count + filling] = fakes[:filling].nan_to_num()
+        self.samples[self.count : self.count + filling] = fakes[:filling]
         self.count += filling
         exchanged = self._exchange(fakes[filling : filling + capacity])
         return torch.cat([fakes[:filling], exchanged, fakes[filling + capacity :]])
@@ -31,10 +32,10 @@ class ReplayBuffer:
         device = self.samples.device
         slots = torch.randperm(len(self.samples), generator=self.rng, device=device)[: len(fakes)]
         heads = torch.rand(len(fakes), generator=self.rng, device=device) < 0.5
-        swap = (heads & fakes.isfinite().flatten(1).all(1)).view(-1, *[1] * (fakes.ndim - 1))
         old = self.samples[slots]
-        self.samples[slots] = torch.where(swap, fakes, old)
-        return torch.where(swap, old, fakes)
+        good, free = _finite(fakes), ~_finite(old)
+        self.samples[slots] = torch.where(_beside(good & (heads | free), fakes), fakes, old)
+        return torch.where(_beside(good & heads & ~free, fakes), old, fakes)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Everything that decides what comes next."""
@@ -44,3 +45,13 @@ class ReplayBuffer:
         self.samples.copy_(state["samples"])
         self.count = int(state["count"])
         self.rng.set_state(state["rng"].cpu())
+
+
+def _finite(x: Tensor) -> Tensor:
+    """(B, *shape) -> (B,)"""
+    return x.isfinite().flatten(1).all(1)
+
+
+def _beside(flags: Tensor, x: Tensor) -> Tensor:
+    """(B,) -> (B, 1, ...) that broadcasts against x."""
+    return flags.view(-1, *[1] * (x.ndim - 1))

@@ -7,6 +7,7 @@ of a domain: slot = step * global batch + place in the global batch. Shapes: B b
 from __future__ import annotations
 
 import hashlib
+import os
 import signal
 import warnings
 from collections import Counter
@@ -218,11 +219,7 @@ class _Steps(Dataset):
 
 
 def _batches(source: _Steps, steps: range, workers: int) -> Iterator[Batch]:
-    loader = DataLoader(
-        source, batch_size=None, sampler=steps, num_workers=workers, collate_fn=_as_it_is, worker_init_fn=_leave_signals_to_parent,
-        generator=torch.Generator(),            # its own, or it would draw from the one that the networks use
-    )
-    rows = _start(loader)
+    rows = _start(source, steps, workers)
     while True:
         try:
             batch = next(rows, None)
@@ -238,20 +235,27 @@ def _batches(source: _Steps, steps: range, workers: int) -> Iterator[Batch]:
         yield batch
 
 
-def _start(loader: DataLoader) -> Iterator[Batch | _Failure]:
-    with warnings.catch_warnings():             # Python 3.12 warns of every fork beside threads; the workers use none of them
+def _start(source: _Steps, steps: range, workers: int) -> Iterator[Batch | _Failure]:
+    with warnings.catch_warnings():             # of forks beside threads (the workers use none), of more workers than cores
         warnings.filterwarnings("ignore", message=".*fork.*", category=DeprecationWarning)
-        return iter(loader)
+        warnings.filterwarnings("ignore", message="This DataLoader will create", category=UserWarning)
+        return iter(DataLoader(
+            source, batch_size=None, sampler=steps, num_workers=workers, collate_fn=_as_it_is, worker_init_fn=_heed_parent,
+            generator=torch.Generator(),        # its own, or it would draw from the one that the networks use
+        ))
 
 
 def _as_it_is(batch: Batch | _Failure) -> Batch | _Failure:
     return batch
 
 
-def _leave_signals_to_parent(worker: int) -> None:
-    """Ctrl-C reaches every process of the terminal; the trainer finishes its step with the batches that are due."""
+def _heed_parent(worker: int) -> None:
+    """Signals reach a whole process group; the trainer decides what they mean, and a worker must not look like a crash.
+
+    SIGTERM cannot be ignored: it is how an exiting parent ends the workers of an iterator that was never closed.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: os._exit(0))
 
 
 @lru_cache(maxsize=8)                           # two domains, and a batch may lie across two passes

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -12,7 +11,7 @@ from multiprocessing.context import SpawnProcess
 from types import FrameType
 
 from mmcycle.errors import MmcycleError, RecordingError, UserError
-from mmcycle.generate.shard import Outcome, Portion, Task, Translates, load_translators, translate_shard
+from mmcycle.generate.shard import Outcome, Portion, Share, Task, Translates, load_translators, translate_shard
 
 ERRORS = {kind.__name__: kind for kind in (RecordingError, UserError, MmcycleError)}    # from the narrowest to the widest
 
@@ -107,7 +106,7 @@ def _hear(pipe: Connection, process: SpawnProcess) -> Outcome | MmcycleError | N
         kind, *what = pipe.recv()
     except (EOFError, OSError):
         process.join()
-        return MmcycleError(f"worker {process.name} was killed (exit {process.exitcode}); what is done is kept, "
+        return MmcycleError(f"worker {process.name} died (exit {process.exitcode}); what is done is kept, "
                             "run the same line again to go on. If it happens again: less --devices need less memory.")
     if kind == "outcome":
         return Outcome(*what)
@@ -126,19 +125,9 @@ def _work(task: Task, shard: list[Portion], number: int, workers: int, pipe: Con
     signal.signal(signal.SIGINT, signal.SIG_IGN)        # Ctrl-C reaches the whole group; the parent decides
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
-        translators = load_translators(task, _device(number, workers))
+        translators = load_translators(task, Share(number, workers))
         translate_shard(task, shard, number, translators, lambda outcome: _say(pipe, "outcome", *outcome), pipe.poll)
         _say(pipe, "ended")
     except MmcycleError as error:
         kind = next(name for name, kind in ERRORS.items() if isinstance(error, kind))
         _say(pipe, kind, str(error))
-
-
-def _device(number: int, workers: int) -> str:
-    """Where worker `number` computes: the GPUs in turn, or a fair share of this machine's cores."""
-    import torch
-
-    if torch.cuda.is_available():
-        return f"cuda:{number % torch.cuda.device_count()}"
-    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // workers))
-    return "auto"

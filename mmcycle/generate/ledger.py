@@ -3,14 +3,16 @@ from __future__ import annotations
 
 import json
 import os
-import platform
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 from mmcycle import files
 from mmcycle.errors import MmcycleError, UserError
+from mmcycle.lock import held
 
 PLACE = ".mmcycle"
 JOB = "job.json"
@@ -50,53 +52,17 @@ def source_of(out: Path) -> Path | None:
     return None if job is None else Path(job["source"])
 
 
-class Lock:
-    """One process at a time works on OUT. The system lets go when the process dies, so a dead one never blocks."""
-
-    def __init__(self, out: Path) -> None:
-        self.path = out / PLACE / "lock"
-        self.file: int | None = None
-
-    def __enter__(self) -> Lock:
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            while self.file is None:
-                self.file = self._take()
-        except OSError as error:
-            raise MmcycleError(f"{self.path}: could not be written: {error.strerror}") from error
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.path.unlink(missing_ok=True)
-        if self.file is not None:
-            os.close(self.file)
-
-    def _take(self) -> int | None:
-        """The open and locked file; None when its last holder removed it meanwhile."""
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
-        try:
-            self._hold(descriptor)
-            if not self.path.exists() or not os.path.samestat(os.fstat(descriptor), os.stat(self.path)):
-                os.close(descriptor)
-                return None
-        except UserError:
-            os.close(descriptor)
-            raise
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"{os.getpid()} {platform.node()}\n".encode())
-        return descriptor
-
-    def _hold(self, descriptor: int) -> None:
-        import fcntl
-
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(descriptor, 300, 0).decode(errors="replace").split()
-            who = f"process {holder[0]} on {holder[1]}" if len(holder) == 2 else "another process"
-            raise UserError(f"{self.path.parent.parent}: {who} is writing there; wait for it, or choose another folder") from None
-        except OSError:
-            pass        # a file system without locks: two writers waste work, but write the same bytes under the same names
+@contextmanager
+def alone(out: Path) -> Iterator[None]:
+    """One process at a time works on OUT; UserError names the other one. What the disk refuses is an MmcycleError."""
+    try:
+        with held(out / PLACE):
+            try:
+                yield
+            finally:
+                (out / PLACE / ".lock").unlink(missing_ok=True)
+    except OSError as error:
+        raise MmcycleError(f"{error.filename or out}: {error.strerror or error}. What is done is kept.") from error
 
 
 class Journal:
@@ -106,6 +72,7 @@ class Journal:
     """
 
     def __init__(self, out: Path, worker: int) -> None:
+        self.turn = threading.Lock()
         names = (out / PLACE / f"journal-{worker}-{run}.jsonl" for run in count())
         self.path = next(path for path in names if not path.exists())
         try:
@@ -121,8 +88,9 @@ class Journal:
 
     def append(self, line: str) -> None:
         try:
-            self.file.write(line.encode())
-            self.file.flush()
+            with self.turn:
+                self.file.write(line.encode())
+                self.file.flush()
             os.fsync(self.file.fileno())
         except OSError as error:
             raise MmcycleError(f"{self.path}: could not be written: {error.strerror}. What is done is kept.") from error

@@ -258,7 +258,7 @@ def _lines(path: Path, kind: type) -> Iterator[tuple[int, Any]]:
 
 def scrub(reason: str, *folders: Path) -> str:
     """A reason without what differs between two runs: memory addresses, temporary names, the place of the folders."""
-    reason = re.sub(r" at 0x[0-9a-fA-F]+|\.tmp-\d+-", "", reason)
+    reason = re.sub(r" at 0x[0-9a-fA-F]+|\.tmp-\d+-\d+-", "", reason)
     for folder in folders:
         reason = reason.replace(f"{folder}/", "")
     return reason

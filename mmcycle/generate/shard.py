@@ -27,11 +27,22 @@ class Translates(Protocol):
     sha256: str
     run: str
     direction: str
+    stochastic: bool                                    # True: it also takes seed=, and two seeds give two translations
 
-    def __call__(self, raw: Any, strength: float = 1.0, seed: int = 0) -> Any: ...
+    def __call__(self, raw: Any, strength: float = 1.0) -> Any: ...
 
 
-Loader = Callable[[Path, str, str], Translates]         # run, direction, device
+READERS, WRITERS = 2, 4                 # threads beside the model; waiting for the disk, they cost no core
+
+
+class Share(NamedTuple):
+    """Worker `worker` of `workers` on one machine."""
+
+    worker: int = 0
+    workers: int = 1
+
+
+Loader = Callable[[Path, str, Share], Translates]       # run, direction, whose device and cores to use
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,29 +99,31 @@ def translate_shard(
 ) -> None:
     """Write every (record, copy) of the portions and journal each; the one in hand is finished when `stopping`.
 
-    While one recording is in the model, the next is read and the one before is written. RecordingError names the
+    While one recording is in the model, the next are read and those before are written. RecordingError names the
     first broken recording, unless the task quarantines; MmcycleError a disk that takes no more.
     """
-    translators = translators or load_translators(task, "auto")
+    translators = translators or load_translators(task, Share())
     behind: deque[Future[Outcome]] = deque()
-    with Journal(task.out, worker) as journal, ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+    with Journal(task.out, worker) as journal, ThreadPoolExecutor(READERS) as reader, ThreadPoolExecutor(WRITERS) as writer:
         try:
             for portion, loading in _read_ahead(reader, task, translators, portions):
                 for copy in portion.copies:
                     if stopping():
                         return
                     item = _translate(task, translators, portion.record, copy, loading)
+                    while len(behind) >= (1 if isinstance(item, Broken) else WRITERS):
+                        tell(behind.popleft().result())
                     behind.append(writer.submit(_finish, task, translators, journal, portion.record, copy, item))
-                    if len(behind) > 1:
+                    if isinstance(item, Broken):            # it may stop the job: nothing is begun before that is known
                         tell(behind.popleft().result())
         finally:
             while behind:
                 tell(behind.popleft().result())
 
 
-def load_translators(task: Task, device: str) -> dict[str, Translates]:
-    """Stream -> its translator, on `device`."""
-    return {stream: task.load(run, direction, device) for stream, (run, direction) in task.runs.items()}
+def load_translators(task: Task, share: Share) -> dict[str, Translates]:
+    """Stream -> its translator, as one of several workers loads it."""
+    return {stream: task.load(run, direction, share) for stream, (run, direction) in task.runs.items()}
 
 
 def output_name(path: str, copy: int, translator: Translates | None) -> str:
@@ -131,11 +144,11 @@ def strength_of(task: Task, seed: int, copy: int) -> float:
 def _read_ahead(
     pool: ThreadPoolExecutor, task: Task, translators: dict[str, Translates], portions: list[Portion]
 ) -> Iterator[tuple[Portion, Future[_Loaded]]]:
-    """Every portion with its loaded recordings, the next one being read meanwhile."""
+    """Every portion with its loaded recordings, the next ones being read meanwhile."""
     ahead: deque[tuple[Portion, Future[_Loaded]]] = deque()
     for portion in portions:
         ahead.append((portion, pool.submit(_read, task, translators, portion.record)))
-        if len(ahead) > 1:
+        if len(ahead) > READERS:
             yield ahead.popleft()
     yield from ahead
 
@@ -163,8 +176,8 @@ def _translate(
         raws = {}
         for stream, raw in loaded.raws.items():
             act = translators[stream]
-            path = record.streams[stream]
-            raws[stream] = _attempt(task, stream, path, "translated", lambda: act(raw, strength=strength, seed=seed))
+            given = {"strength": strength} | ({"seed": seed} if act.stochastic else {})
+            raws[stream] = _attempt(task, stream, record.streams[stream], "translated", lambda: act(raw, **given))
         return _Loaded(raws, loaded.hashes)
     except Broken as broken:
         return broken

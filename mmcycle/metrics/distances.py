@@ -16,7 +16,7 @@ from mmcycle.errors import UserError
 
 Kernel = Literal["polynomial", "rbf"]
 MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)      # finest scale first; Wang et al. 2003, section 3.2
-RBF_WIDTHS = (0.25, 0.5, 1.0, 2.0, 4.0)                         # in units of the typical distance of two reference samples
+RBF_WIDTHS = (0.25, 0.5, 1.0, 2.0, 4.0)                         # in units of the typical distance in the reference
 
 
 class Estimate(NamedTuple):
@@ -241,7 +241,8 @@ def _square_root(matrix: Tensor) -> Tensor:
 
 def _comparable(a: Tensor, b: Tensor) -> None:
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or min(len(a), len(b)) < 2:
-        raise UserError(f"features must be (N, D) and (M, D) with N and M >= 2, got {tuple(a.shape)} and {tuple(b.shape)}")
+        found = f"{tuple(a.shape)} and {tuple(b.shape)}"
+        raise UserError(f"features must be (N, D) and (M, D) with N and M >= 2, got {found}")
 
 
 def _same_shape(x: Tensor, y: Tensor) -> None:

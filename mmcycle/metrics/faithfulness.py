@@ -19,7 +19,7 @@ FLAT = 1e-4                                 # a gradient below it, in [-1, 1] pe
 def structure(source: Tensor, translated: Tensor) -> Tensor:
     """Correlation of the gradient strengths, 1 when all edges stayed: two (..., C, H, W) -> (...).
 
-    Unchanged by contrast, brightness and inversion. Two flat recordings score 1 (there was nothing to lose), one flat 0.
+    Unchanged by contrast, brightness and inversion. Two flat recordings score 1 (nothing was lost), one scores 0.
     """
     a, b = _both(source, translated)
     a, b = a.flatten(-2), b.flatten(-2)
@@ -52,9 +52,8 @@ def _both(source: Tensor, translated: Tensor) -> tuple[Tensor, Tensor]:
     """The gradient strengths of both, (..., H, W)."""
     same = source.shape[:-3] == translated.shape[:-3] and source.shape[-2:] == translated.shape[-2:]
     if source.ndim < 3 or not same:
-        raise UserError(
-            f"faithfulness compares (..., C, H, W) of equal H and W, got {tuple(source.shape)} and {tuple(translated.shape)}"
-        )
+        found = f"{tuple(source.shape)} and {tuple(translated.shape)}"
+        raise UserError(f"faithfulness compares (..., C, H, W) of equal H and W, got {found}")
     return _gradient(luminance(source)), _gradient(luminance(translated))
 
 

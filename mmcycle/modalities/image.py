@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
 from annotated_types import Gt
@@ -36,8 +36,8 @@ class Image(Modality):
 
     size: Pixels | tuple[Pixels, Pixels] = 256      # training crop: one side, or (height, width), pixels
     channels: Annotated[int, Gt(0)] = 3             # 3 colour, 1 gray, else the number of bands of every file
-    short_side: Pixels | None = None                # the networks see pictures with this short side, pixels; none: as they are
-    flip: Literal["none", "horizontal", "vertical", "both"] = "none"    # directions in which a crop is mirrored half of the time
+    short_side: Pixels | None = None                # what the networks see it resized to, pixels; none: its own size
+    flip: Literal["none", "horizontal", "vertical", "both"] = "none"    # half of the crops are mirrored so
     value_range: tuple[float, float] | None = None  # of 16-bit and float files; none: 0-65535 and 0-1
     max_pixels: Annotated[int, Gt(0)] = 300_000_000     # larger pictures are refused before they are decoded
 
@@ -115,7 +115,9 @@ class Image(Modality):
         if colours.dtype == np.uint8:
             return
         if not np.isfinite(colours).all():
-            raise RecordingError(f"{path}: has pixels that are NaN or infinite; replace them before training or translating")
+            raise RecordingError(
+                f"{path}: has pixels that are NaN or infinite; replace them before training or translating"
+            )
         low, high = self._span(colours.dtype)
         found = float(colours.min()), float(colours.max())
         if found[0] < low or found[1] > high:
@@ -131,7 +133,9 @@ class Image(Modality):
             return pixels
         if self.channels in (1, 3) and bands in (2, 4):
             return pixels[..., :-1]
-        raise RecordingError(f"has {bands} bands, this domain has channels: {self.channels}; convert the file or set channels")
+        raise RecordingError(
+            f"has {bands} bands, this domain has channels: {self.channels}; convert the file or set channels"
+        )
 
     def _to_channels(self, x: Tensor) -> Tensor:
         if len(x) == 1 and self.channels == 3:
@@ -184,7 +188,7 @@ def psnr(x: Tensor, y: Tensor) -> float:
 
 
 def ssim(x: Tensor, y: Tensor) -> float:
-    """Structural similarity in [-1, 1], 1 for equal pictures (Wang et al. 2004, eq. 13, 11 x 11 Gaussian window, sigma 1.5)."""
+    """Structural similarity in [-1, 1], 1 for equal ones (Wang et al. 2004, eq. 13; 11 x 11 Gaussian, sigma 1.5)."""
     import torch
     from torch.nn import functional as F
 
@@ -209,7 +213,10 @@ def _as_picture(raw: Picture | np.ndarray) -> Picture:
     if isinstance(raw, Picture):
         return raw
     if raw.ndim not in (2, 3) or raw.dtype not in (np.uint8, np.uint16, np.float32):
-        raise UserError(f"a picture is an array (height, width[, bands]) of uint8, uint16 or float32; got {raw.shape} of {raw.dtype}")
+        raise UserError(
+            "a picture is an array (height, width[, bands]) of uint8, uint16 or float32; "
+            f"got {raw.shape} of {raw.dtype}"
+        )
     return Picture(np.atleast_3d(raw))
 
 

@@ -28,7 +28,9 @@ LARGEST_SIDE = {"JPEG": 65500, "WEBP": 16383}       # pixels
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """pixels   (H', W', C) uint8, uint16 or float32; the last of 2 or 4 bands is transparency, unless the domain has as many
+    """What was read, or is to be written.
+
+    pixels   (H', W', C) uint8, uint16 or float32; of 2 or 4 bands the last is transparency, if the domain has fewer
     icc      the colour profile
     exif     the EXIF block, without its orientation: that is already in the pixels
     bilevel  the file holds 1 bit per pixel; pixels are 0 or 255
@@ -44,7 +46,7 @@ class Picture:
 
 
 def read_picture(path: Path, max_pixels: int) -> Picture:
-    """The format is found in the bytes, whatever the suffix says; RecordingError for everything that is not one picture."""
+    """The format is found in the bytes, not in the suffix; RecordingError for all that is not one picture."""
     if path.suffix.lower() == ".npy":
         return _read_array(path, max_pixels)
     try:
@@ -56,14 +58,18 @@ def read_picture(path: Path, max_pixels: int) -> Picture:
     except RecordingError:
         raise
     except Exception as error:      # Pillow answers damaged bytes with almost any exception
-        raise RecordingError(f"{path}: cannot be read as a picture: {_sentence(error)}; mend or remove the file") from error
+        raise RecordingError(
+            f"{path}: cannot be read as a picture: {_sentence(error)}; mend or remove the file"
+        ) from error
 
 
 def write_picture(picture: Picture, path: Path, span: tuple[float, float]) -> None:
-    """Write in the format that the suffix names; `span` is the values that are black and white in 16-bit and float pixels."""
+    """Write as the suffix says; `span` is black and white in 16-bit and float pixels that must become 8 bits."""
     form = FORMATS.get(path.suffix.lower())
     if form is None:
-        raise RecordingError(f"{path}: pictures cannot be written as {path.suffix!r}; allowed are {', '.join(SUFFIXES)}")
+        raise RecordingError(
+            f"{path}: pictures cannot be written as {path.suffix!r}; allowed are {', '.join(SUFFIXES)}"
+        )
     write_atomic(path, _writer(picture, form, path, span))
 
 
@@ -74,8 +80,10 @@ def _writer(picture: Picture, form: str, path: Path, span: tuple[float, float]) 
         return lambda target: np.save(target, pixels[..., 0] if bands == 1 else pixels, allow_pickle=False)
     if form == "TIFF" and (bands > 4 or bands > 1 and pixels.dtype != np.uint8):
         return lambda target: target.write_bytes(tiff.tiff_bytes(pixels, picture.icc)) and None
-    if bands > 4 or form in ("JPEG", "PPM") and bands in (2, 4) or form == "BMP" and bands == 2:
-        raise RecordingError(f"{path}: {form} cannot hold {bands} bands; choose .png for transparency, .tif or .npy for many bands")
+    if bands > 4 or form in ("JPEG", "PPM", "BMP") and bands in (2, 4):
+        raise RecordingError(
+            f"{path}: {form} cannot hold {bands} bands; choose .png for transparency, .tif or .npy for many bands"
+        )
     if max(height, width) > LARGEST_SIDE.get(form, 2**31 - 1):
         raise RecordingError(f"{path}: {form} cannot hold {width} x {height} pixels; choose .png or .tif")
     if form == "PNG" and pixels.dtype == np.uint16 and bands > 1:
@@ -90,13 +98,16 @@ def _to_pillow(picture: Picture, form: str, span: tuple[float, float]) -> Pillow
     if not (pixels.shape[2] == 1 and _holds(form, pixels.dtype)):
         pixels = _eight_bits(pixels, span)
     image = Pillow.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
-    return image.convert("1", dither=Pillow.Dither.NONE) if picture.bilevel and form in ("PNG", "TIFF", "BMP") else image
+    one_bit = picture.bilevel and form in ("PNG", "TIFF", "BMP")
+    return image.convert("1", dither=Pillow.Dither.NONE) if one_bit else image
 
 
 def _options(picture: Picture, form: str) -> dict[str, Any]:
     """Settings of Pillow's writer: nothing is thrown away that the format can hold."""
     options: dict[str, Any] = {
-        "JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"lossless": True, "exact": True}, "TIFF": {"compression": "tiff_lzw"},
+        "JPEG": {"quality": 95, "subsampling": 0},
+        "WEBP": {"lossless": True, "exact": True},
+        "TIFF": {"compression": "tiff_lzw"},
     }.get(form, {})
     if form in ("PNG", "JPEG", "WEBP", "TIFF") and picture.icc:
         options["icc_profile"] = picture.icc
@@ -107,7 +118,8 @@ def _options(picture: Picture, form: str) -> dict[str, Any]:
 
 def _holds(form: str, dtype: np.dtype) -> bool:
     """May one band of this depth be written in this format?"""
-    return dtype == np.uint8 or (dtype == np.uint16 and form in ("PNG", "TIFF", "PPM")) or (dtype == np.float32 and form == "TIFF")
+    holders = {"uint16": ("PNG", "TIFF", "PPM"), "float32": ("TIFF",)}
+    return dtype == np.uint8 or form in holders[dtype.name]
 
 
 def _eight_bits(pixels: np.ndarray, span: tuple[float, float]) -> np.ndarray:
@@ -135,28 +147,38 @@ def _png_16(picture: Picture) -> bytes:
 
 
 def _opened(file: BinaryIO, path: Path) -> Any:
-    """The file's format by its first bytes. The classes themselves neither warn at, nor refuse, a size of their own choice."""
+    """The file's format by its first bytes. Pillow's classes, unlike its `open`, refuse no size of their own."""
     file.seek(0)
     head = file.read(16)
     file.seek(0)
     if not head:
         raise RecordingError(f"{path}: is empty; remove it or restore it from where it was copied")
+    if head.startswith(b"GIF8"):
+        raise RecordingError(
+            f"{path}: is a GIF, made for films of 256 colours, not for images; write its frames as .png files"
+        )
     openers = {
-        b"\x89PNG": PngImagePlugin.PngImageFile, b"\xff\xd8\xff": JpegImagePlugin.JpegImageFile, b"RIFF": WebPImagePlugin.WebPImageFile,
+        b"\x89PNG": PngImagePlugin.PngImageFile, b"\xff\xd8\xff": JpegImagePlugin.JpegImageFile,
         b"II*\0": TiffImagePlugin.TiffImageFile, b"MM\0*": TiffImagePlugin.TiffImageFile,
-        b"II+\0": TiffImagePlugin.TiffImageFile, b"MM\0+": TiffImagePlugin.TiffImageFile, b"BM": BmpImagePlugin.BmpImageFile,
+        b"II+\0": TiffImagePlugin.TiffImageFile, b"MM\0+": TiffImagePlugin.TiffImageFile,
+        b"RIFF": WebPImagePlugin.WebPImageFile, b"BM": BmpImagePlugin.BmpImageFile,
         b"P5": PpmImagePlugin.PpmImageFile, b"P6": PpmImagePlugin.PpmImageFile,
     }
     for magic, opener in openers.items():
         if head.startswith(magic):
             return opener(file, str(path))
-    raise RecordingError(f"{path}: is not a picture in a known format; allowed are PNG, JPEG, WebP, TIFF, BMP, PGM, PPM and .npy arrays")
+    raise RecordingError(
+        f"{path}: is not a picture in a known format; allowed are PNG, JPEG, WebP, TIFF, BMP, PGM, PPM and .npy arrays"
+    )
 
 
 def _refuse(image: Any, path: Path, max_pixels: int) -> None:
     width, height = image.size
     if width * height > max_pixels:
-        raise RecordingError(f"{path}: has {width} x {height} pixels, more than max_pixels = {max_pixels}; raise max_pixels if it is genuine")
+        raise RecordingError(
+            f"{path}: has {width} x {height} pixels, more than max_pixels = {max_pixels}; "
+            "raise max_pixels if it is genuine"
+        )
     frames = getattr(image, "n_frames", 1)
     if frames > 1:
         raise RecordingError(f"{path}: holds {frames} pictures, a film is not an image; write one file for each frame")
@@ -170,7 +192,7 @@ def _decoded(file: BinaryIO, path: Path, max_pixels: int) -> Picture:
     else:
         pixels = _pixels(image, path)
     exif, orientation = _exif(image)
-    icc = image.info.get("icc_profile") if image.mode != "CMYK" else None      # it does not describe the RGB that CMYK becomes
+    icc = image.info.get("icc_profile") if image.mode != "CMYK" else None      # the profile of inks is not that of RGB
     return Picture(_upright(pixels, orientation), icc=icc, exif=exif, bilevel=image.mode == "1")
 
 
@@ -179,13 +201,16 @@ def _pixels(image: Any, path: Path) -> np.ndarray:
     if image.mode.startswith("I"):
         levels = np.asarray(image)
         if levels.min() < 0 or levels.max() > 65535:
-            raise RecordingError(f"{path}: holds 32-bit or signed whole numbers; allowed are 8 bits, 16 bits and 32-bit floats")
-        white_is_zero = image.format == "TIFF" and image.tag_v2.get(tiff.PHOTOMETRIC) == 0     # Pillow minds this in 8 bits only
+            raise RecordingError(
+                f"{path}: holds 32-bit or signed whole numbers; allowed are 8 bits, 16 bits and 32-bit floats"
+            )
+        # Pillow turns negatives round in 8 bits only.
+        white_is_zero = image.format == "TIFF" and image.tag_v2.get(tiff.PHOTOMETRIC) == 0
         return (65535 - levels if white_is_zero else levels).astype(np.uint16)[..., None]
     if image.mode == "F":
         return np.array(image)[..., None]
-    if image.mode == "RGB" and image.format == "PPM" and image.tile[0].args[-1] not in ("RGB", 0) and image.tile[0].codec_name == "ppm":
-        _refuse_deep_ppm(image, path)
+    if image.mode == "RGB" and image.tile and image.tile[0].codec_name == "ppm" and image.tile[0].args[-1] > 255:
+        raise RecordingError(f"{path}: is a PPM of 16-bit colour, which is not read; save it as PNG or TIFF")
     if "transparency" in image.info or image.mode in ("PA", "La", "RGBa"):
         image = image.convert("LA" if image.mode in ("L", "La") else "RGBA")
     elif image.mode not in ("L", "LA", "RGB", "RGBA"):
@@ -193,19 +218,17 @@ def _pixels(image: Any, path: Path) -> np.ndarray:
     return np.atleast_3d(np.array(image))
 
 
-def _refuse_deep_ppm(image: Any, path: Path) -> None:
-    if image.tile[0].args[1] > 255:
-        raise RecordingError(f"{path}: is a PPM of 16-bit colour, which is not read; save it as PNG or TIFF")
-
-
 def _deep_colours(image: Any, again: Any, path: Path) -> np.ndarray:
-    """(H', W', C) uint16. Pillow gives 8 of the 16 bits: the upper ones, and the lower ones when told the wrong byte order."""
+    """(H', W', C) uint16. Pillow gives the upper 8 bits, and the lower 8 when it is told the wrong byte order."""
     kind, order = _raw_mode(image).split(";16")
     if kind == "LA":                                            # four bytes a pixel, as they lie in the file
         _tell_raw_mode(image, "RGBA")
         return np.array(image).view(">u2").astype(np.uint16)
     if kind not in ("RGB", "RGBA", "RGBX"):
-        raise RecordingError(f"{path}: holds 16-bit {image.mode} colours ({kind}); allowed in 16 bits are gray and RGB, with or without alpha")
+        raise RecordingError(
+            f"{path}: holds 16-bit {image.mode} colours ({kind}); allowed in 16 bits are gray and RGB, "
+            "with or without alpha"
+        )
     little = order == "L" or (order == "N" and sys.byteorder == "little")
     _tell_raw_mode(again, f"{kind};16{'B' if little else 'L'}")
     return np.array(image).astype(np.uint16) << 8 | np.array(again)
@@ -219,14 +242,15 @@ def _raw_mode(image: Any) -> str:
 
 def _tell_raw_mode(image: Any, raw_mode: str) -> None:
     image.tile = [
-        tile._replace(args=(raw_mode, *tile.args[1:]) if isinstance(tile.args, tuple) else raw_mode) for tile in image.tile
+        tile._replace(args=(raw_mode, *tile.args[1:]) if isinstance(tile.args, tuple) else raw_mode)
+        for tile in image.tile
     ]
 
 
 def _exif(image: Any) -> tuple[bytes | None, int]:
     """What EXIF says of the camera and the moment, and the orientation, 1 to 8 (1 where Pillow has applied it already).
 
-    The thumbnail (it shows the picture before translation) and the tags that describe the file's own layout stay behind.
+    The thumbnail (it shows the picture before translation) and the tags that describe the file itself stay behind.
     """
     try:
         found, kept = image.getexif(), Pillow.Exif()
@@ -252,13 +276,19 @@ def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
 
 def _read_array(path: Path, max_pixels: int) -> Picture:
     try:
-        pixels = np.load(path, mmap_mode="r", allow_pickle=False)       # mapped: the header is judged before anything is read
+        pixels = np.load(path, mmap_mode="r", allow_pickle=False)       # mapped: its header is judged first
     except (OSError, ValueError, EOFError) as error:
-        raise RecordingError(f"{path}: cannot be read as an array: {_sentence(error)}; save it with numpy.save") from error
+        raise RecordingError(
+            f"{path}: cannot be read as an array: {_sentence(error)}; save it with numpy.save"
+        ) from error
     if pixels.ndim not in (2, 3) or 0 in pixels.shape:
-        raise RecordingError(f"{path}: has the shape {pixels.shape}; a picture is (height, width) or (height, width, bands)")
+        raise RecordingError(
+            f"{path}: has the shape {pixels.shape}; a picture is (height, width) or (height, width, bands)"
+        )
     if pixels.shape[0] * pixels.shape[1] > max_pixels:
-        raise RecordingError(f"{path}: has {pixels.shape[1]} x {pixels.shape[0]} pixels, more than max_pixels = {max_pixels}")
+        raise RecordingError(
+            f"{path}: has {pixels.shape[1]} x {pixels.shape[0]} pixels, more than max_pixels = {max_pixels}"
+        )
     if pixels.dtype not in (np.uint8, np.uint16, np.float16, np.float32, np.float64):
         raise RecordingError(f"{path}: holds {pixels.dtype}; allowed are uint8, uint16 and floats")
     kind = np.float32 if pixels.dtype.kind == "f" else pixels.dtype.newbyteorder("=")

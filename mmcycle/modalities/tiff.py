@@ -5,6 +5,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from struct import pack
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -49,7 +50,9 @@ def read_deep(file: BinaryIO, path: Path, max_pixels: int) -> tuple[np.ndarray, 
     tags = _tags(file)
     layout = _layout(tags, file, path)
     if layout.height * layout.width > max_pixels:
-        raise RecordingError(f"{path}: has {layout.width} x {layout.height} pixels, more than max_pixels = {max_pixels}")
+        raise RecordingError(
+            f"{path}: has {layout.width} x {layout.height} pixels, more than max_pixels = {max_pixels}"
+        )
     depth = layout.bands // layout.planes
     expected = layout.height * layout.width * layout.bands * layout.dtype.itemsize
     if not layout.deflated and expected > sum(layout.counts):
@@ -66,24 +69,33 @@ def read_deep(file: BinaryIO, path: Path, max_pixels: int) -> tuple[np.ndarray, 
 
 
 def tiff_bytes(pixels: np.ndarray, icc: bytes | None) -> bytes:
-    """(H', W', C) of uint8, uint16 or float32 -> a TIFF of one strip; the last of 2 or 4 bands is transparency."""
+    """(H', W', C) of uint8, uint16 or float32 -> a deflated TIFF of one strip; the last of 2 or 4 is transparency."""
     height, width, bands = pixels.shape
     body = zlib.compress(pixels.astype(pixels.dtype.newbyteorder("<")).tobytes(), 6)
     colours = 3 if bands in (3, 4) else 1
-    tags = ImageFileDirectory_v2(ifh=b"II*\0\x08\0\0\0")
-    for tag, value in {
-        WIDTH: width, HEIGHT: height, BITS: (8 * pixels.dtype.itemsize,) * bands, COMPRESSION: 8, SAMPLES: bands, ROWS: height,
-        PHOTOMETRIC: 2 if colours == 3 else 1, PLANAR: 1, FORMAT: (3 if pixels.dtype.kind == "f" else 1,) * bands,
-        COUNTS: len(body), OFFSETS: 0, EXTRA: ((2,) if bands in (2, 4) else (0,)) * (bands - colours),
-    }.items():
-        if value != ():
-            tags[tag] = value
-            tags.tagtype[tag] = LONG if tag in (WIDTH, HEIGHT, ROWS, COUNTS, OFFSETS) else SHORT
-    if icc:
-        tags[PROFILE] = icc
-        tags.tagtype[PROFILE] = UNDEFINED
-    tags[OFFSETS] = 8 + len(tags.tobytes(8))        # the same length, whatever the offset is
-    return b"II*\0\x08\0\0\0" + tags.tobytes(8) + body
+    fields: dict[int, tuple[int, tuple[int, ...] | bytes]] = {
+        WIDTH: (LONG, (width,)), HEIGHT: (LONG, (height,)), BITS: (SHORT, (8 * pixels.dtype.itemsize,) * bands),
+        COMPRESSION: (SHORT, (8,)), PHOTOMETRIC: (SHORT, (2 if colours == 3 else 1,)), OFFSETS: (LONG, (8,)),
+        SAMPLES: (SHORT, (bands,)), ROWS: (LONG, (height,)), COUNTS: (LONG, (len(body),)), PLANAR: (SHORT, (1,)),
+        EXTRA: (SHORT, (2 if bands in (2, 4) else 0,) * (bands - colours)),
+        FORMAT: (SHORT, (3 if pixels.dtype.kind == "f" else 1,) * bands), PROFILE: (UNDEFINED, icc or b""),
+    }
+    fields = {tag: field for tag, field in fields.items() if field[1]}
+    fields[OFFSETS] = LONG, (8 + len(_directory(fields)),)      # as long, whatever the offset is
+    return b"II*\0" + pack("<I", 8) + _directory(fields) + body
+
+
+def _directory(fields: dict[int, tuple[int, tuple[int, ...] | bytes]], start: int = 8) -> bytes:
+    """Tags in rising order; what does not fit into an entry stands behind the directory (TIFF 6.0, section 2)."""
+    entries, behind = pack("<H", len(fields)), b""
+    for tag, (kind, values) in sorted(fields.items()):
+        letter = "H" if kind == SHORT else "I"
+        packed = values if isinstance(values, bytes) else pack(f"<{len(values)}{letter}", *values)
+        entries += pack("<HHI", tag, kind, len(values))
+        place = start + 6 + 12 * len(fields) + len(behind)
+        entries += packed.ljust(4, b"\0") if len(packed) <= 4 else pack("<I", place)
+        behind += packed + b"\0" * (len(packed) % 2) if len(packed) > 4 else b""
+    return entries + bytes(4) + behind
 
 
 def _tags(file: BinaryIO) -> ImageFileDirectory_v2:
@@ -104,13 +116,16 @@ def _layout(tags: ImageFileDirectory_v2, file: BinaryIO, path: Path) -> Layout:
     compression, predictor = tags.get(COMPRESSION, 1), tags.get(PREDICTOR, 1)
     if TILE in tags or compression not in (1, 8, 32946) or predictor not in (1, 2) or tags.next:
         raise RecordingError(
-            f"{path}: a TIFF of this many bands, or of bands this deep, is read when it is one picture in strips, not compressed "
-            "or deflated, without a floating-point predictor; save it so, or as .npy (height, width, bands)"
+            f"{path}: a TIFF of this many bands, or of bands this deep, is read when it is one picture in strips, "
+            "not compressed or deflated, without a floating-point predictor; save it so, or as a .npy array"
         )
     kinds = {(8, 1): "u1", (16, 1): "u2", (32, 3): "f4"}
     kind = kinds.get((_first(tags, BITS), _first(tags, FORMAT)))
     if kind is None or len(set(_all(tags, BITS))) > 1:
-        raise RecordingError(f"{path}: has {_all(tags, BITS)} bits in its bands; allowed are 8 or 16 bits, or 32-bit floats, in all of them")
+        raise RecordingError(
+            f"{path}: has {_all(tags, BITS)} bits in its bands; allowed are 8 or 16 bits, or 32-bit floats, "
+            "in all of them"
+        )
     height, width, bands = tags[HEIGHT], tags[WIDTH], tags[SAMPLES]
     file.seek(0)
     return Layout(

@@ -3,15 +3,18 @@
 Lengths are in the units of a WIDTH x HEIGHT view box; the plot fills it between the margins.
 """
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-WIDTH, HEIGHT = 360, 200
-LEFT, RIGHT, TOP, BOTTOM = 46, 8, 8, 22
+from mmcycle.report.numbers import short
+
+WIDTH, HEIGHT = 480, 210
+LEFT, RIGHT, TOP, BOTTOM = 48, 8, 8, 24
 MOST_POINTS = 320                               # on one line: more cannot be seen
-OUTSIDE = 0.01                                  # share of the values that may lie outside, so that one spike hides nothing
+OUTSIDE = 0.01                                  # share of the values that may lie outside: one spike hides nothing
 
 Points = Sequence[tuple[float, float]]          # (step, value); NaN values are gaps
+Scale = Callable[[float], float]                # value -> position
 
 
 @dataclass(frozen=True)
@@ -38,18 +41,23 @@ class Chart:
     marks: tuple[float, ...]
 
 
-def chart(title: str, series: Mapping[str, Points], caption: str = "", marks: Sequence[float] = ()) -> Chart | None:
-    """Series by name -> a chart; None when there is not one finite value."""
+def chart(
+    title: str, series: Mapping[str, Points], caption: str = "", marks: Sequence[float] = (), exact: bool = False
+) -> Chart | None:
+    """Series by name -> a chart; None when there is not one finite value.
+
+    An exact series (a schedule, a count) is not smoothed, and shown from zero.
+    """
     finite = [(step, value) for points in series.values() for step, value in points if math.isfinite(value)]
     if not finite:
         return None
-    steps = _span([step for step, _ in finite], wanted=0)
-    soft = {name: smoothed(points) for name, points in series.items()}
-    values = _span([value for _, value in finite] , wanted=OUTSIDE, also=[v for p in soft.values() for _, v in p])
+    steps = _span([step for step, _ in finite], outside=0)
+    soft = {name: points if exact else smoothed(points) for name, points in series.items()}
+    also = [value for points in soft.values() for _, value in points]
+    values = _span([value for _, value in finite], outside=OUTSIDE, also=[*also, 0.0] if exact else also)
     y_ticks = ticks(*values)
     low, high = min(values[0], y_ticks[0]), max(values[1], y_ticks[-1])
-    x = lambda step: LEFT + (step - steps[0]) / (steps[1] - steps[0]) * (WIDTH - LEFT - RIGHT)          # noqa: E731
-    y = lambda value: HEIGHT - BOTTOM - (value - low) / (high - low) * (HEIGHT - TOP - BOTTOM)          # noqa: E731
+    x, y = _scale(*steps, LEFT, WIDTH - RIGHT), _scale(low, high, HEIGHT - BOTTOM, TOP)
     lines = tuple(_line(name, points, soft[name], x, y) for name, points in series.items() if _any_finite(points))
     return Chart(
         title=title,
@@ -62,11 +70,11 @@ def chart(title: str, series: Mapping[str, Points], caption: str = "", marks: Se
 
 
 def smoothed(points: Points) -> list[tuple[float, float]]:
-    """Exponential moving average over about a twentieth of the points, without a bias towards 0 at the start.
+    """Exponential moving average over about a fortieth of the points, without a bias towards 0 at the start.
 
     Gaps stay gaps and are not averaged in.
     """
-    keep = 1 - 1 / max(1.0, len(points) / 20)
+    keep = 1 - 1 / max(1.0, len(points) / 40)
     total = weight = 0.0
     result = []
     for step, value in points:
@@ -87,21 +95,12 @@ def ticks(low: float, high: float, wanted: int = 4) -> list[float]:
     return found if len(found) > 1 else [low, high]
 
 
-def short(value: float) -> str:
-    """A number in a few letters: 12000 -> 12k, 0.00020 -> 2e-4, NaN -> a dash."""
-    if not math.isfinite(value):
-        return "–"
-    if value == 0:
-        return "0"
-    for size, letter in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
-        if abs(value) >= size:
-            return f"{value / (1e3 if letter == 'k' else size):.4g}{letter}"
-    if abs(value) < 1e-3:
-        return f"{value:.1e}".replace(".0e", "e").replace("e-0", "e-")
-    return f"{value:.4g}"
+def _scale(low: float, high: float, start: float, end: float) -> Scale:
+    """[low, high] -> [start, end]."""
+    return lambda value: start + (value - low) / (high - low) * (end - start)
 
 
-def _line(name: str, points: Points, soft: Points, x, y) -> Line:           # noqa: ANN001 (two scales, float -> float)
+def _line(name: str, points: Points, soft: Points, x: Scale, y: Scale) -> Line:
     values = [value for _, value in points if math.isfinite(value)]
     return Line(
         name=name,
@@ -113,7 +112,7 @@ def _line(name: str, points: Points, soft: Points, x, y) -> Line:           # no
     )
 
 
-def _path(points: Points, x, y) -> str:                                     # noqa: ANN001
+def _path(points: Points, x: Scale, y: Scale) -> str:
     """SVG path data that lifts the pen at gaps."""
     parts, down = [], False
     for step, value in points:
@@ -139,15 +138,15 @@ def _thinned(points: Points) -> Points:
 
 
 def _every(points: Points) -> Points:
-    """At most MOST_POINTS, evenly chosen, and the last one."""
+    """At most MOST_POINTS, evenly chosen, with the last one."""
     stride = math.ceil(len(points) / MOST_POINTS)
-    return [*points[::stride], *points[-1:]]
+    return points[(len(points) - 1) % stride :: stride]
 
 
-def _span(values: Sequence[float], wanted: float, also: Sequence[float] = ()) -> tuple[float, float]:
+def _span(values: Sequence[float], outside: float, also: Sequence[float] = ()) -> tuple[float, float]:
     """The interval that holds all but a share of the values, and all of `also`; never empty."""
     ordered = sorted(values)
-    cut = int(len(ordered) * wanted / 2)
+    cut = int(len(ordered) * outside / 2)
     finite = [value for value in also if math.isfinite(value)]
     low, high = min([ordered[cut], *finite]), max([ordered[-1 - cut], *finite])
     if high - low <= 1e-9 * max(abs(low), abs(high)):

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 LONGEST = 1 << 20                               # bytes of one line; a longer one is not ours
+LARGEST = 3.4e38                                # what a float32 can hold: no loss is larger
 
 
 def read_rows(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
@@ -34,13 +35,10 @@ def read_object(path: Path, largest: int = LONGEST) -> dict[str, Any]:
 
 
 def number(value: object) -> float:
-    """A finite number as it is, everything else as NaN."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    """A number that float32 can hold, as it is; everything else as NaN."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= LARGEST:
         return math.nan
-    try:
-        return float(value) if math.isfinite(value) else math.nan
-    except OverflowError:                       # a whole number beyond 1e308
-        return math.nan
+    return float(value)
 
 
 def mapping(value: object) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """A mesh under construction: triangles that know what they are made of, and the simple solids they come from."""
+
 from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import lru_cache
 
 import numpy as np
 from numpy import ndarray as Array
@@ -19,7 +21,23 @@ class Material(IntEnum):
     PLAIN, ASPHALT, PAVING, GRASS, FACADE, ROOF, PAINT, GLASS, LEAF, GLOW, JUNCTION = range(11)
 
 
-Colour = tuple[float, float, float]                 # linear light, 0 to 1
+_BOX = np.array(
+    [
+        [0, 1, 5],
+        [0, 5, 4],
+        [1, 2, 6],
+        [1, 6, 5],
+        [2, 3, 7],
+        [2, 7, 6],
+        [3, 0, 4],
+        [3, 4, 7],
+        [4, 5, 6],
+        [4, 6, 7],
+        [0, 2, 1],
+        [0, 3, 2],
+    ]
+)
+Colour = tuple[float, float, float]  # linear light, 0 to 1
 DARK: Colour = (0.0, 0.0, 0.0)
 
 
@@ -55,11 +73,9 @@ class Mesh:
 
     vertices: list[Array] = field(default_factory=list)
     triangles: list[Array] = field(default_factory=list)
-    uv: list[Array] = field(default_factory=list)               # (T, 3, 2)
-    colour: list[Array] = field(default_factory=list)
-    emission: list[Array] = field(default_factory=list)
-    numbers: list[Array] = field(default_factory=list)          # (T, 4): semantic, material, instance, facade
-    reflectance: list[Array] = field(default_factory=list)
+    uv: list[Array] = field(default_factory=list)  # (V, 2) each
+    tints: list[Array | float] = field(default_factory=list)
+    looks: list[tuple[Look, int, int]] = field(default_factory=list)  # look, instance, facade
     size: int = 0
     instances: int = 0
 
@@ -70,55 +86,98 @@ class Mesh:
 
     def add(self, solid: Solid, look: Look, instance: int = 0, tint: Array | float = 1.0, facade: int = -1) -> None:
         """tint multiplies the colour, for all triangles or for each (T,)."""
-        count = len(solid.triangles)
-        uv = np.zeros((len(solid.vertices), 2)) if solid.uv is None else solid.uv
-        self.vertices.append(np.asarray(solid.vertices, np.float64))
+        self.vertices.append(solid.vertices)
         self.triangles.append(solid.triangles + self.size)
-        self.uv.append(uv[solid.triangles].astype(np.float32))
-        self.colour.append(np.broadcast_to(tint, count)[:, None] * np.asarray(look.colour))
-        self.emission.append(np.tile(np.asarray(look.emission), (count, 1)))
-        self.numbers.append(np.tile(np.array([look.semantic, look.material, instance, facade]), (count, 1)))
-        self.reflectance.append(np.full(count, look.reflectance))
+        self.uv.append(np.zeros((len(solid.vertices), 2)) if solid.uv is None else solid.uv)
+        self.tints.append(tint)
+        self.looks.append((look, instance, facade))
         self.size += len(solid.vertices)
+
+    def per_triangle(self, values: list[tuple[float, ...]]) -> Array:
+        """One row per part -> one row per triangle."""
+        return np.repeat(np.array(values), [len(part) for part in self.triangles], axis=0)
+
+    def colours(self) -> Array:
+        """(T, 3), tinted."""
+        tint = np.concatenate([np.broadcast_to(tint, len(part)) for tint, part in zip(self.tints, self.triangles)])
+        return self.per_triangle([look.colour for look, _, _ in self.looks]) * tint[:, None]
+
+
+def merged(solids: list[Solid]) -> Solid:
+    """Several solids as one; their uv is dropped."""
+    starts = np.cumsum([0] + [len(solid.vertices) for solid in solids])
+    triangles = [solid.triangles + start for solid, start in zip(solids, starts)]
+    return Solid(np.concatenate([solid.vertices for solid in solids]), np.concatenate(triangles))
 
 
 def loft(rings: list[Array], lid: bool = True) -> Solid:
     """Skin over rings of equally many points (n, 3), bottom first, and a lid; segment k of ring r is 2(rn + k), +1."""
-    count = len(rings[0])
-    first = (np.arange(len(rings) - 1)[:, None] * count + np.arange(count)).ravel()
-    second = (np.arange(len(rings) - 1)[:, None] * count + (np.arange(count) + 1) % count).ravel()
+    vertices = np.concatenate([*rings, rings[-1].mean(0)[None]] if lid else rings)
+    return Solid(vertices, _skin(len(rings), len(rings[0]), lid))
+
+
+@lru_cache(maxsize=64)
+def _skin(rings: int, count: int, lid: bool) -> Array:
+    first = (np.arange(rings - 1)[:, None] * count + np.arange(count)).ravel()
+    second = (np.arange(rings - 1)[:, None] * count + (np.arange(count) + 1) % count).ravel()
     sides = np.stack([first, second, second + count, first, second + count, first + count], 1).reshape(-1, 3)
-    vertices = np.concatenate(rings)
-    if not lid:
-        return Solid(vertices, sides)
-    last = (len(rings) - 1) * count + np.arange(count)
-    top = np.stack([last, np.roll(last, -1), np.full(count, len(vertices))], 1)
-    return Solid(np.concatenate([vertices, rings[-1].mean(0)[None]]), np.concatenate([sides, top]))
+    last = (rings - 1) * count + np.arange(count)
+    top = np.stack([last, np.roll(last, -1), np.full(count, rings * count)], 1)
+    triangles = np.concatenate([sides, top]) if lid else sides
+    triangles.flags.writeable = False
+    return triangles
 
 
 def box(length: float, width: float, low: float, high: float, taper: float = 1.0) -> Solid:
     """Centred on the vertical axis; the top is `taper` times the bottom."""
-    corners = np.array([[1, -1], [1, 1], [-1, 1], [-1, -1]]) * [length / 2, width / 2]
-    rings = [np.c_[corners, np.full(4, low)], np.c_[corners * taper, np.full(4, high)]]
-    solid = loft(rings)
-    solid.triangles = np.concatenate([solid.triangles, [[0, 2, 1], [0, 3, 2]]])
-    return solid
+    x, y, s = length / 2, width / 2, taper
+    return Solid(
+        np.array(
+            [
+                [x, -y, low],
+                [x, y, low],
+                [-x, y, low],
+                [-x, -y, low],
+                [s * x, -s * y, high],
+                [s * x, s * y, high],
+                [-s * x, s * y, high],
+                [-s * x, -s * y, high],
+            ]
+        ),
+        _BOX,
+    )
 
 
 def tube(radius: float, low: float, high: float, top: float | None = None, sides: int = 8) -> Solid:
     """An upright cylinder, or a cone with radius `top` at its upper end."""
-    angle = np.arange(sides) / sides * 2 * np.pi
-    round_ = np.stack([np.cos(angle), np.sin(angle)], 1)
     upper = radius if top is None else top
-    return loft([np.c_[round_ * radius, np.full(sides, low)], np.c_[round_ * upper, np.full(sides, high)]])
+    ring = np.zeros((2, sides, 3))
+    ring[..., :2] = _circle(sides) * np.array([radius, upper])[:, None, None]
+    ring[0, :, 2], ring[1, :, 2] = low, high
+    return loft([ring[0], ring[1]])
+
+
+@lru_cache(maxsize=16)
+def _circle(sides: int) -> Array:
+    angle = np.arange(sides) / sides * 2 * np.pi
+    return np.stack([np.cos(angle), np.sin(angle)], 1)
 
 
 def ellipsoid(radii: tuple[float, float, float], height: float, around: int = 10, rings: int = 6) -> Solid:
     """Centred `height` metres above the origin."""
     angle = np.arange(around) / around * 2 * np.pi
     tilt = -np.pi / 2 + (np.arange(rings) + 0.3) / (rings - 0.4) * np.pi
-    layers = [np.stack([radii[0] * np.cos(angle) * np.cos(t), radii[1] * np.sin(angle) * np.cos(t),
-                        np.full(around, height + radii[2] * np.sin(t))], 1) for t in tilt]
+    layers = [
+        np.stack(
+            [
+                radii[0] * np.cos(angle) * np.cos(t),
+                radii[1] * np.sin(angle) * np.cos(t),
+                np.full(around, height + radii[2] * np.sin(t)),
+            ],
+            1,
+        )
+        for t in tilt
+    ]
     return loft(layers)
 
 
@@ -134,7 +193,7 @@ def beam(start: Array, end: Array, radius: float, sides: int = 6) -> Solid:
 
 
 def wall(start: tuple[float, float], end: tuple[float, float], low: float, high: float) -> Solid:
-    """An upright rectangle over the ground line start-end, cut every 4 m so that it can follow a bend; uv (along, up)."""
+    """An upright rectangle over the line start-end, cut every 4 m so that it can follow a bend; uv (along, up)."""
     length = float(np.hypot(end[0] - start[0], end[1] - start[1]))
     share = np.linspace(0, 1, max(2, int(length / 4) + 2))
     ground = np.outer(1 - share, start) + np.outer(share, end)
@@ -154,3 +213,8 @@ def strip(across: int, along: int) -> Array:
     index = np.arange(across * along).reshape(along, across)
     a, b, c, d = index[:-1, :-1].ravel(), index[:-1, 1:].ravel(), index[1:, 1:].ravel(), index[1:, :-1].ravel()
     return np.stack([a, b, c, a, c, d], 1).reshape(-1, 3)
+
+
+def scaled(colour: Colour, factor: float) -> Colour:
+    """A brighter or darker one of the same hue."""
+    return colour[0] * factor, colour[1] * factor, colour[2] * factor

@@ -1,108 +1,44 @@
-"""The things that stand in a street: cars, people, trees, lamps, signs. Each is put at (x, y, z), facing yaw radians."""
+"""The things that stand in a street: people, trees, lamps, signs. Each is put at (x, y, z, yaw), yaw in radians."""
+
 import numpy as np
 from numpy import ndarray as Array
 from numpy.random import Generator
 
-from mmcycle.simulate.mesh import Colour, Look, Material, Mesh, Semantic, Solid, beam, box, ellipsoid, loft, tube
+from mmcycle.simulate.mesh import (
+    Colour,
+    Look,
+    Material,
+    Mesh,
+    Semantic,
+    Solid,
+    beam,
+    box,
+    ellipsoid,
+    loft,
+    scaled,
+    tube,
+)
 
-PAINTS: tuple[Colour, ...] = ((0.62, 0.63, 0.64), (0.30, 0.31, 0.33), (0.015, 0.016, 0.02), (0.45, 0.02, 0.02), (0.02, 0.07, 0.28),
-                              (0.06, 0.10, 0.14), (0.50, 0.40, 0.24), (0.03, 0.14, 0.10), (0.62, 0.30, 0.03), (0.10, 0.25, 0.45))
-CLOTHES: tuple[Colour, ...] = ((0.03, 0.04, 0.09), (0.35, 0.05, 0.05), (0.05, 0.15, 0.32), (0.42, 0.40, 0.36), (0.02, 0.02, 0.02),
-                               (0.30, 0.22, 0.04), (0.10, 0.20, 0.09), (0.40, 0.18, 0.24), (0.16, 0.11, 0.07))
+CLOTHES: tuple[Colour, ...] = (
+    (0.03, 0.04, 0.09),
+    (0.35, 0.05, 0.05),
+    (0.05, 0.15, 0.32),
+    (0.42, 0.40, 0.36),
+    (0.02, 0.02, 0.02),
+    (0.30, 0.22, 0.04),
+    (0.10, 0.20, 0.09),
+    (0.40, 0.18, 0.24),
+    (0.16, 0.11, 0.07),
+)
 SKINS: tuple[Colour, ...] = ((0.62, 0.38, 0.27), (0.40, 0.22, 0.14), (0.16, 0.08, 0.05), (0.50, 0.30, 0.20))
-LEAVES: tuple[Colour, ...] = ((0.10, 0.19, 0.035), (0.07, 0.15, 0.04), (0.15, 0.20, 0.04), (0.26, 0.16, 0.03), (0.06, 0.13, 0.05))
-HEADLIGHT, TAIL = (5.0, 4.6, 4.0), (2.6, 0.10, 0.05)
+LEAVES: tuple[Colour, ...] = (
+    (0.10, 0.19, 0.035),
+    (0.07, 0.15, 0.04),
+    (0.15, 0.20, 0.04),
+    (0.26, 0.16, 0.03),
+    (0.06, 0.13, 0.05),
+)
 STEEL = Look(Semantic.POLE, Material.PLAIN, (0.10, 0.11, 0.11))
-
-
-def car(mesh: Mesh, rng: Generator, place: tuple[float, float, float, float], driving: bool) -> tuple[int, Array]:
-    """-> instance, and (length, width, height) in metres; a driving car has its lights on at night."""
-    instance = mesh.new_instance()
-    kind = int(rng.choice(4, p=[0.38, 0.32, 0.18, 0.12]))                           # saloon, hatchback, estate, van
-    length = (4.55, 4.0, 4.65, 4.9)[kind] * rng.uniform(0.95, 1.05)
-    width, height = rng.uniform(1.72, 1.86), (1.45, 1.5, 1.62, 1.95)[kind] * rng.uniform(0.97, 1.04)
-    paint = Look(Semantic.CAR, Material.PAINT, PAINTS[rng.choice(len(PAINTS), p=_SHARES)], reflectance=rng.uniform(0.05, 0.5))
-    half, belt = length / 2, 0.6 * height + (0.06 if kind == 3 else 0.0)
-    rings = [_outline(-half * a, half * a, width * b, 0.34, z) for a, b, z in
-             ((0.95, 0.92, 0.2), (0.995, 0.99, 0.34), (1.0, 1.0, 0.58), (0.985, 0.98, 0.76), (0.95, 0.92, belt))]
-    for ring in rings[-2:]:                                                         # bonnet and boot fall away
-        ring[:, 2] -= 0.14 * np.clip(ring[:, 0] / half - 0.1, 0, 1) + (0.07 if kind == 0 else 0.0) * np.clip(-ring[:, 0] / half - 0.3, 0, 1)
-    mesh.add(loft(rings).at(*place), paint, instance)
-    _cabin(mesh, instance, place, paint, kind, (half, width, height, belt - 0.05))
-    _wheels(mesh, instance, place, (half, width))
-    _fittings(mesh, instance, place, driving, (half, width))
-    return instance, np.array([length, width, height])
-
-
-_SHARES = np.array([0.2, 0.19, 0.18, 0.11, 0.1, 0.08, 0.04, 0.04, 0.02, 0.04])
-
-
-def _outline(rear: float, front: float, width: float, corner: float, z: float) -> Array:
-    """A rounded rectangle seen from above, 16 points; 0: front, 4 and 12: between the doors, 8: rear."""
-    half, middle, bevel = width / 2, (front + rear) / 2 - 0.05, 0.3 * corner
-    left = [(front, half - corner), (front - bevel, half - bevel), (front - corner, half), (middle + 0.05, half), (middle - 0.05, half),
-            (rear + corner, half), (rear + bevel, half - bevel), (rear, half - corner)]
-    points = [(front, corner - half), *left, *[(x, -y) for x, y in left[:0:-1]]]
-    return np.c_[np.array(points), np.full(len(points), z)]
-
-
-def _cabin(mesh: Mesh, instance: int, place: tuple, paint: Look, kind: int, size: tuple[float, float, float, float]) -> None:
-    half, width, height, belt = size
-    rear = (-0.62, -0.9, -0.95, -0.96)[kind] * half
-    front = (0.42, 0.46, 0.46, 0.66)[kind] * half
-    slope = (0.55, 0.22, 0.16, 0.08)[kind]
-    low = _outline(rear, front, width * 0.9, 0.16, belt)
-    high = _outline(rear + slope, front - (0.62 if kind < 3 else 0.5), width * 0.72, 0.18, height - 0.06)
-    shell = loft([low, high], lid=False)
-    segment = np.arange(len(shell.triangles)) // 2
-    pillar = np.isin(segment, (1, 2, 4, 6, 7, 9, 10, 12, 14, 15)) | (np.isin(segment, (5, 11)) & (kind == 3))
-    glass = Look(Semantic.CAR, Material.GLASS, (0.012, 0.015, 0.018), reflectance=0.02)
-    mesh.add(Solid(shell.vertices, shell.triangles[~pillar]).at(*place), glass, instance)
-    mesh.add(Solid(shell.vertices, shell.triangles[pillar]).at(*place), paint, instance, tint=0.6)
-    top = high.copy()
-    top[:, :2] = (top[:, :2] - top[:, :2].mean(0)) * 0.92 + top[:, :2].mean(0)
-    top[:, 2] = height
-    mesh.add(loft([high, top]).at(*place), paint, instance)
-
-
-def _wheels(mesh: Mesh, instance: int, place: tuple, size: tuple[float, float]) -> None:
-    half, width = size
-    x, y, z, yaw = place
-    cos, sin = np.cos(yaw), np.sin(yaw)
-    for along in (-0.6 * half, 0.62 * half):
-        for side in (-1, 1):
-            for radius, out, tone, material in ((0.40, 0.004, 0.008, Material.PLAIN), (0.32, 0.02, 0.02, Material.PLAIN),
-                                                (0.20, 0.03, 0.32, Material.PAINT)):
-                tyre = tube(radius, 0, 0.16, sides=12)
-                a, b, c = tyre.vertices.T
-                tyre.vertices = np.stack([a + along, side * (width / 2 - 0.16 + out + c), b + 0.32], 1)
-                tyre.vertices[:, 2] = np.maximum(tyre.vertices[:, 2], 0.0)
-                mesh.add(Solid(np.stack([tyre.vertices[:, 0] * cos - tyre.vertices[:, 1] * sin + x,
-                                         tyre.vertices[:, 0] * sin + tyre.vertices[:, 1] * cos + y, tyre.vertices[:, 2] + z], 1),
-                               tyre.triangles), Look(Semantic.CAR, material, (tone, tone, tone), reflectance=0.05), instance)
-
-
-def _fittings(mesh: Mesh, instance: int, place: tuple, driving: bool, size: tuple[float, float]) -> None:
-    """Lamps, plates, grille, mirrors."""
-    half, width = size
-
-    def put(solid: Solid, x: float, y: float, colour: Colour, emission: Colour = (0, 0, 0), material: Material = Material.PLAIN) -> None:
-        solid.vertices = solid.vertices + [x, y, 0]
-        reflectance = 0.95 if material is Material.GLOW or colour[0] > 0.6 else 0.1
-        mesh.add(solid.at(*place), Look(Semantic.CAR, material, colour, emission, reflectance), instance)
-
-    lit = 1.0 if driving else 0.0
-    for side in (-1, 1):
-        put(box(0.2, 0.36, 0.58, 0.73), half - 0.10, side * (width / 2 - 0.29), (0.75, 0.78, 0.8), _scaled(HEADLIGHT, lit), Material.GLOW)
-        put(box(0.16, 0.30, 0.62, 0.84), 0.07 - half, side * (width / 2 - 0.26), (0.42, 0.015, 0.012), _scaled(TAIL, lit), Material.GLOW)
-        put(box(0.12, 0.2, 0.88, 1.02), 0.3 * half, side * (width / 2 + 0.04), (0.03, 0.03, 0.03))
-    put(box(0.1, 0.9, 0.36, 0.54), half - 0.04, 0, (0.012, 0.012, 0.012))
-    put(box(0.06, 0.52, 0.5, 0.61), 0.03 - half - 0.04, 0, (0.68, 0.66, 0.58), _scaled((0.12, 0.11, 0.1), lit))
-    put(box(0.06, width - 0.5, 0.26, 0.38), 0.02 - half, 0, (0.02, 0.02, 0.02))
-
-
-def _scaled(colour: Colour, factor: float) -> Colour:
-    return colour[0] * factor, colour[1] * factor, colour[2] * factor
 
 
 def person(mesh: Mesh, rng: Generator, place: tuple[float, float, float, float]) -> tuple[int, Array]:
@@ -112,7 +48,9 @@ def person(mesh: Mesh, rng: Generator, place: tuple[float, float, float, float])
     hues = rng.choice(len(CLOTHES), 2)
     coat, trousers = (Look(Semantic.PERSON, Material.PLAIN, CLOTHES[k], reflectance=0.35) for k in hues)
     skin = Look(Semantic.PERSON, Material.PLAIN, SKINS[rng.integers(len(SKINS))], reflectance=0.45)
-    hair = Look(Semantic.PERSON, Material.PLAIN, ((0.02, 0.015, 0.01), (0.12, 0.07, 0.03), (0.3, 0.22, 0.1))[rng.integers(3)])
+    hair = Look(
+        Semantic.PERSON, Material.PLAIN, ((0.02, 0.015, 0.01), (0.12, 0.07, 0.03), (0.3, 0.22, 0.1))[rng.integers(3)]
+    )
     hip, shoulder = 0.5 * tall, 0.82 * tall
     for side in (-1, 1):
         foot = np.array([side * stride, side * 0.09, 0.05])
@@ -122,8 +60,15 @@ def person(mesh: Mesh, rng: Generator, place: tuple[float, float, float, float])
         mesh.add(beam(np.array([0, side * 0.2, shoulder - 0.04]), hand, 0.055).at(*place), coat, instance)
         mesh.add(ellipsoid((0.06, 0.05, 0.08), hand[2] - 0.04, 6, 4).at(hand[0], hand[1]).at(*place), skin, instance)
     around = np.array([[np.cos(a), np.sin(a)] for a in np.arange(10) / 10 * 2 * np.pi])
-    torso = [np.c_[around * [d, w], np.full(10, z)] for d, w, z in
-             ((0.14, 0.18, hip - 0.08), (0.13, 0.16, hip + 0.15), (0.15, 0.21, shoulder - 0.1), (0.09, 0.15, shoulder + 0.01))]
+    torso = [
+        np.c_[around * [d, w], np.full(10, z)]
+        for d, w, z in (
+            (0.14, 0.18, hip - 0.08),
+            (0.13, 0.16, hip + 0.15),
+            (0.15, 0.21, shoulder - 0.1),
+            (0.09, 0.15, shoulder + 0.01),
+        )
+    ]
     mesh.add(loft(torso).at(*place), coat, instance)
     mesh.add(tube(0.055, shoulder, 0.9 * tall, sides=6).at(*place), skin, instance)
     mesh.add(ellipsoid((0.095, 0.08, 0.115), 0.935 * tall).at(*place), skin, instance)
@@ -131,7 +76,9 @@ def person(mesh: Mesh, rng: Generator, place: tuple[float, float, float, float])
     return instance, np.array([0.35 + 2 * stride, 0.55, tall])
 
 
-def tree(mesh: Mesh, rng: Generator, place: tuple[float, float, float, float], leaf: Colour, scale: float = 1.0) -> None:
+def tree(
+    mesh: Mesh, rng: Generator, place: tuple[float, float, float, float], leaf: Colour, scale: float = 1.0
+) -> None:
     """A trunk, a few branches and clouds of leaves, darker below and inside."""
     instance = mesh.new_instance()
     trunk, radius = rng.uniform(2.2, 3.2) * scale, rng.uniform(1.3, 2.1) * scale
@@ -151,8 +98,8 @@ def hedge(mesh: Mesh, rng: Generator, place: tuple[float, float, float, float], 
 
 def foliage(mesh: Mesh, rng: Generator, place: tuple, centre: Array, radii: Array, leaf: Colour, instance: int) -> None:
     distance = np.hypot(place[0], place[1])
-    size = 0.12 + 0.0035 * min(distance, 60.0)                                      # far leaves are fewer and larger
-    count = int(np.clip(3.2 * float(np.prod(radii)) ** (2 / 3) / size**2 * 1.6, 40, 700))
+    size = 0.07 + 0.0045 * min(distance, 60.0)  # far leaves are fewer and larger
+    count = int(np.clip(4.6 * float(np.prod(radii)) ** (2 / 3) / size**2, 40, 1500))
     out = rng.normal(size=(count, 3))
     out /= np.linalg.norm(out, axis=1, keepdims=True)
     depth = rng.uniform(0.3, 1, count) ** 0.5
@@ -160,19 +107,30 @@ def foliage(mesh: Mesh, rng: Generator, place: tuple, centre: Array, radii: Arra
     sides = rng.normal(size=(2, count, 3)) * size
     vertices = np.stack([corner, corner + sides[0], corner + sides[1]], 1).reshape(-1, 3)
     tint = (0.62 + 0.38 * out[:, 2]) * (0.45 + 0.55 * depth**2) * rng.uniform(0.75, 1.3, count)
-    mesh.add(Solid(vertices, np.arange(3 * count).reshape(-1, 3)).at(*place),
-             Look(Semantic.VEGETATION, Material.LEAF, leaf, reflectance=0.4), instance, tint=tint * 1.25)
+    mesh.add(
+        Solid(vertices, np.arange(3 * count).reshape(-1, 3)).at(*place),
+        Look(Semantic.VEGETATION, Material.LEAF, leaf, reflectance=0.4),
+        instance,
+        tint=tint * 1.25,
+    )
 
 
-def street_lamp(mesh: Mesh, place: tuple[float, float, float, float], height: float, reach: float, glow: Colour) -> Array:
+def street_lamp(
+    mesh: Mesh, place: tuple[float, float, float, float], height: float, reach: float, glow: Colour
+) -> Array:
     """The arm reaches along yaw; -> where the light is (3,), in the frame of the place."""
     instance = mesh.new_instance()
     mesh.add(tube(0.09, 0, height, 0.05).at(*place), STEEL, instance)
     mesh.add(tube(0.13, 0, 1.0, 0.12).at(*place), STEEL, instance)
-    mesh.add(beam(np.array([0, 0, height - 0.05]), np.array([reach, 0, height + 0.15]), 0.04).at(*place), STEEL, instance)
+    mesh.add(
+        beam(np.array([0, 0, height - 0.05]), np.array([reach, 0, height + 0.15]), 0.04).at(*place), STEEL, instance
+    )
     mesh.add(box(0.75, 0.28, height + 0.12, height + 0.24, 0.8).at(reach, 0).at(*place), STEEL, instance)
-    mesh.add(box(0.6, 0.22, height + 0.06, height + 0.118).at(reach, 0).at(*place),
-             Look(Semantic.POLE, Material.GLOW, (0.7, 0.7, 0.66), _scaled(glow, 6.0)), instance)
+    mesh.add(
+        box(0.6, 0.22, height + 0.06, height + 0.118).at(reach, 0).at(*place),
+        Look(Semantic.POLE, Material.GLOW, (0.7, 0.7, 0.66), scaled(glow, 6.0)),
+        instance,
+    )
     head = Solid(np.array([[reach, 0, height]]), np.zeros((0, 3), int)).at(*place)
     return head.vertices[0]
 
@@ -183,11 +141,15 @@ def sign(mesh: Mesh, rng: Generator, place: tuple[float, float, float, float]) -
     height = rng.uniform(2.3, 2.7)
     mesh.add(tube(0.035, 0, height + 0.2).at(*place), STEEL, instance)
     corners = int(rng.choice([3, 4, 16]))
-    rim, field = (((0.5, 0.02, 0.02), (0.75, 0.75, 0.75)), ((0.02, 0.09, 0.4), (0.7, 0.7, 0.7)), ((0.5, 0.02, 0.02), (0.5, 0.02, 0.02)))[rng.integers(3)]
+    rim, field = (
+        ((0.5, 0.02, 0.02), (0.75, 0.75, 0.75)),
+        ((0.02, 0.09, 0.4), (0.7, 0.7, 0.7)),
+        ((0.5, 0.02, 0.02), (0.5, 0.02, 0.02)),
+    )[rng.integers(3)]
     for radius, out, colour in ((0.38, 0.05, rim), (0.28, 0.056, field)):
         angle = np.arange(corners) / corners * 2 * np.pi + (np.pi / 2 if corners == 3 else np.pi / 4)
         ring = np.c_[np.full(corners, out), radius * np.cos(angle), height + radius * np.sin(angle)]
-        look = Look(Semantic.TRAFFIC_SIGN, Material.PLAIN, colour, _scaled(colour, 0.25), 0.99)
+        look = Look(Semantic.TRAFFIC_SIGN, Material.PLAIN, colour, scaled(colour, 0.25), 0.99)
         mesh.add(loft([ring * [0.9, 1, 1], ring]).at(*place), look, instance)
 
 
@@ -199,6 +161,6 @@ def traffic_light(mesh: Mesh, rng: Generator, place: tuple[float, float, float, 
     mesh.add(box(0.24, 0.32, 2.3, 3.3).at(0.15, 0).at(*place), case, instance)
     lit = int(rng.choice([0, 2]))
     for k, colour in enumerate(((0.9, 0.03, 0.02), (0.9, 0.5, 0.03), (0.04, 0.8, 0.3))):
-        glow = colour if k == lit else _scaled(colour, 0.06)
-        look = Look(Semantic.TRAFFIC_LIGHT, Material.GLOW, glow, _scaled(glow, 4.0 if k == lit else 0.2))
+        glow = colour if k == lit else scaled(colour, 0.06)
+        look = Look(Semantic.TRAFFIC_LIGHT, Material.GLOW, glow, scaled(glow, 4.0 if k == lit else 0.2))
         mesh.add(box(0.06, 0.22, 3.02 - 0.31 * k, 3.24 - 0.31 * k).at(0.28, 0).at(*place), look, instance)

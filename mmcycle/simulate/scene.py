@@ -1,15 +1,19 @@
 """A scene is one street: triangles, what they are made of, the boxes of cars and people, and the lights. No sensor.
 
-World: metres, right-handed, x along the street, y to the left, z up; traffic keeps right; the ego car stands at the origin's lane.
+World: metres, right-handed, x along the street, y to the left, z up; traffic keeps right; the ego car stands at x = 0.
 """
+
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy import ndarray as Array
 
-from mmcycle.simulate.block import Plan, lay_ground, raise_buildings
+from mmcycle.simulate.buildings import raise_buildings
+from mmcycle.simulate.cars import car
 from mmcycle.simulate.mesh import Mesh, Semantic
-from mmcycle.simulate.props import LEAVES, car, hedge, person, sign, street_lamp, traffic_light, tree
+from mmcycle.simulate.plan import Plan, lay_ground
+from mmcycle.simulate.props import LEAVES, hedge, person, sign, street_lamp, traffic_light, tree
 
 
 @dataclass(frozen=True)
@@ -27,26 +31,43 @@ class Scene:
     """Arrays over triangles (T), things with a box (N), street lamps (K), other cars' headlights (S), facades (F)."""
 
     seed: int
-    vertices: Array             # (V, 3) float32, metres
-    triangles: Array            # (T, 3) uint32
-    uv: Array                   # (T, 3, 2) float32, metres along the surface
-    colour: Array               # (T, 3) float32, linear
-    emission: Array             # (T, 3) float32, radiance at night
-    semantic: Array             # (T,) uint8, Cityscapes train ids
-    material: Array             # (T,) uint8, mesh.Material
-    instance: Array             # (T,) int32, 0 = no thing
-    facade: Array               # (T,) int32, row of `facades`, -1 = none
-    reflectance: Array          # (T,) float32, infrared
-    facades: Array              # (F, 16) float32, columns as in block.FACADE
-    boxes: Array                # (N, 7) float32: centre x y z, length, width, height, yaw (radians)
-    box_instance: Array         # (N,) int32
-    box_semantic: Array         # (N,) uint8
-    lamps: Array                # (K, 3) float32
-    lamp_colour: Array          # (3,) float32
-    headlights: Array           # (S, 6) float32: position, unit direction
-    ego: Array                  # (4,) float32: x, y, z on the road, yaw
+    vertices: Array  # (V, 3) float32, metres
+    triangles: Array  # (T, 3) uint32
+    uv: Array  # (T, 3, 2) float32, metres along the surface
+    colour: Array  # (T, 3) float32, linear
+    emission: Array  # (T, 3) float32, radiance at night
+    semantic: Array  # (T,) uint8, Cityscapes train ids
+    material: Array  # (T,) uint8, mesh.Material
+    instance: Array  # (T,) int32, 0 = no thing
+    facade: Array  # (T,) int32, row of `facades`, -1 = none
+    reflectance: Array  # (T,) float32, infrared
+    facades: Array  # (F, 16) float32, columns as in buildings.FACADE
+    boxes: Array  # (N, 7) float32: centre x y z, length, width, height, yaw (radians)
+    box_instance: Array  # (N,) int32
+    box_semantic: Array  # (N,) uint8
+    lamps: Array  # (K, 3) float32
+    lamp_colour: Array  # (3,) float32
+    headlights: Array  # (S, 6) float32: position, unit direction
+    ego: Array  # (4,) float32: x, y, z on the road, yaw
     plan: Plan
     weather: Weather
+
+
+class Thing(NamedTuple):
+    """A car or a person on the straight street, before it is bent; place: x, y, z, yaw; size: length, width, height."""
+
+    instance: int
+    semantic: Semantic
+    place: tuple[float, float, float, float]
+    size: Array
+
+
+class Lights(NamedTuple):
+    """Street lamps (K, 3), their colour (3,), headlights (S, 6); on the straight street."""
+
+    lamps: Array
+    colour: Array
+    headlights: Array
 
 
 def street(seed: int) -> Scene:
@@ -56,24 +77,24 @@ def street(seed: int) -> Scene:
     mesh = Mesh()
     lay_ground(mesh, plan)
     facades = raise_buildings(mesh, rng, plan)
-    things: list[tuple[int, Semantic, tuple[float, float, float, float], Array]] = []
+    things: list[Thing] = []
     _park(mesh, rng, plan, things)
     headlights = _drive(mesh, rng, plan, things)
     _walk(mesh, rng, plan, things)
     lamps, glow = _light(mesh, rng, plan)
     _plant(mesh, rng, plan)
     _furnish(mesh, rng, plan)
-    return _join(seed, mesh, plan, facades, things, lamps, glow, headlights, _weather(rng))
+    return _join(seed, mesh, plan, facades, things, Lights(lamps, glow, headlights), _weather(rng))
 
 
 def _weather(rng: np.random.Generator) -> Weather:
     azimuth, height = rng.uniform(0, 2 * np.pi), np.radians(rng.uniform(18, 62))
     sun = np.array([np.cos(azimuth) * np.cos(height), np.sin(azimuth) * np.cos(height), np.sin(height)])
     clouds = float(rng.choice([rng.uniform(0.1, 0.6), 1.0], p=[0.82, 0.18]))
-    return Weather(sun.astype(np.float32), clouds, float(rng.uniform(0.018, 0.05)), float(rng.uniform(0, 1)))
+    return Weather(sun.astype(np.float32), clouds, float(rng.uniform(0.012, 0.04)), float(rng.uniform(0, 1)))
 
 
-def _park(mesh: Mesh, rng: np.random.Generator, plan: Plan, things: list) -> None:
+def _park(mesh: Mesh, rng: np.random.Generator, plan: Plan, things: list[Thing]) -> None:
     for side in (-1, 1):
         if not plan.parking[side > 0]:
             continue
@@ -82,15 +103,12 @@ def _park(mesh: Mesh, rng: np.random.Generator, plan: Plan, things: list) -> Non
             if rng.random() < density and not plan.crossed(x, 5.5):
                 yaw = (0 if side < 0 else np.pi) + rng.normal() * 0.015
                 place = (float(x), y + rng.normal() * 0.07, 0.0, yaw)
-                things.append(_boxed(car(mesh, rng, place, driving=False), Semantic.CAR, place))
+                instance, size = car(mesh, rng, place, driving=False)
+                things.append(Thing(instance, Semantic.CAR, place, size))
 
 
-def _boxed(thing: tuple[int, Array], semantic: Semantic, place: tuple) -> tuple:
-    return thing[0], semantic, place, thing[1]
-
-
-def _drive(mesh: Mesh, rng: np.random.Generator, plan: Plan, things: list) -> Array:
-    """Cars in the lanes, none nearer than 9 m ahead; -> their headlights (S, 6)."""
+def _drive(mesh: Mesh, rng: np.random.Generator, plan: Plan, things: list[Thing]) -> Array:
+    """Cars in the lanes, none nearer than 9 m ahead; -> their headlights (S, 6), nearest first."""
     lights = []
     for lane in range(-plan.lanes, plan.lanes):
         y = (lane + 0.5) * plan.lane
@@ -99,24 +117,37 @@ def _drive(mesh: Mesh, rng: np.random.Generator, plan: Plan, things: list) -> Ar
             if rng.random() < 0.75:
                 yaw = (0.0 if y < 0 else np.pi) + rng.normal() * 0.01
                 place = (float(x), y + rng.normal() * 0.12, 0.0, yaw)
-                things.append(_boxed(car(mesh, rng, place, driving=True), Semantic.CAR, place))
+                instance, size = car(mesh, rng, place, driving=True)
+                things.append(Thing(instance, Semantic.CAR, place, size))
                 ahead = np.array([np.cos(yaw), np.sin(yaw), -0.03])
                 lights.append([*(np.array([x, place[1], 0.66]) + 2.3 * ahead), *ahead])
             x += rng.uniform(10, 45)
-    return np.array(lights).reshape(-1, 6)
+    return np.array(sorted(lights)).reshape(-1, 6)
 
 
-def _walk(mesh: Mesh, rng: np.random.Generator, plan: Plan, things: list) -> None:
+def _walk(mesh: Mesh, rng: np.random.Generator, plan: Plan, things: list[Thing]) -> None:
     for side in (-1, 1):
         for _ in range(int(rng.integers(2, 9))):
             x, y = rng.uniform(5, 60), side * rng.uniform(plan.kerb(side) + 0.5, plan.front(side) - 0.4)
-            if not plan.crossed(x, 1):
-                place = (float(x), float(y), 0.13, float(rng.choice([0, np.pi]) + rng.normal() * 0.3))
-                things.append(_boxed(person(mesh, rng, place), Semantic.PERSON, place))
+            place = (float(x), float(y), 0.13, float(rng.choice([0, np.pi]) + rng.normal() * 0.3))
+            if not plan.crossed(x, 1) and _free(things, place):
+                instance, size = person(mesh, rng, place)
+                things.append(Thing(instance, Semantic.PERSON, place, size))
     for _ in range(int(rng.choice([0, 1, 2], p=[0.6, 0.25, 0.15]))):
         x = plan.zebra + rng.uniform(-1, 1) if plan.zebra > 0 else rng.uniform(10, 40)
         place = (float(x), float(rng.uniform(-plan.half, plan.half)), 0.0, float(rng.choice([-1, 1]) * np.pi / 2))
-        things.append(_boxed(person(mesh, rng, place), Semantic.PERSON, place))
+        if _free(things, place):
+            instance, size = person(mesh, rng, place)
+            things.append(Thing(instance, Semantic.PERSON, place, size))
+
+
+def _free(things: list[Thing], place: tuple) -> bool:
+    """Is there no car and nobody where a person would stand?"""
+    return all(
+        abs(other.place[0] - place[0]) > other.size[0] / 2 + 0.5
+        or abs(other.place[1] - place[1]) > other.size[1] / 2 + 0.3
+        for other in things
+    )
 
 
 def _light(mesh: Mesh, rng: np.random.Generator, plan: Plan) -> tuple[Array, Array]:
@@ -140,12 +171,31 @@ def _plant(mesh: Mesh, rng: np.random.Generator, plan: Plan) -> None:
             for x in np.arange(rng.uniform(4, 14), 125, gap):
                 if not plan.crossed(x, 3):
                     y = side * (plan.kerb(side) + 1.0)
-                    tree(mesh, rng, (float(x), y, 0.1, 0.0), leaf, rng.uniform(0.8, 1.15) * (1.2 if plan.garden else 1.0))
-        if plan.garden:
+                    tree(
+                        mesh, rng, (float(x), y, 0.1, 0.0), leaf, rng.uniform(0.8, 1.15) * (1.2 if plan.garden else 1.0)
+                    )
+        if plan.park == side:
+            for x in np.arange(-4, 130, 5.0):
+                y = side * rng.uniform(plan.front(side) + 2.5, 40)
+                if not plan.crossed(x, 4):
+                    tree(
+                        mesh,
+                        rng,
+                        (float(x + rng.uniform(-2, 2)), float(y), 0.1, 0.0),
+                        LEAVES[int(rng.integers(len(LEAVES)))],
+                        rng.uniform(0.9, 1.5),
+                    )
+        elif plan.garden:
             for x in np.arange(-6, 110, 1.7):
                 if rng.random() < 0.55 and not plan.crossed(x, 1.5):
                     size = np.array([1.0, 0.45, rng.uniform(0.5, 0.9)])
-                    hedge(mesh, rng, (float(x), side * (plan.front(side) + 0.6), 0.1, 0.0), size, LEAVES[int(rng.integers(3))])
+                    hedge(
+                        mesh,
+                        rng,
+                        (float(x), side * (plan.front(side) + 0.6), 0.1, 0.0),
+                        size,
+                        LEAVES[int(rng.integers(3))],
+                    )
 
 
 def _furnish(mesh: Mesh, rng: np.random.Generator, plan: Plan) -> None:
@@ -155,28 +205,55 @@ def _furnish(mesh: Mesh, rng: np.random.Generator, plan: Plan) -> None:
             if not plan.crossed(x, 1):
                 sign(mesh, rng, (float(x), side * (plan.kerb(side) + 0.35), 0.13, np.pi if side < 0 else 0.0))
     if plan.cross > 0:
-        for side, x in ((-1, plan.cross - plan.gap - 0.5), (1, plan.cross + plan.gap + 0.5), (1, plan.cross - plan.gap - 0.5)):
+        for side, x in (
+            (-1, plan.cross - plan.gap - 0.5),
+            (1, plan.cross + plan.gap + 0.5),
+            (1, plan.cross - plan.gap - 0.5),
+        ):
             traffic_light(mesh, rng, (x, side * (plan.kerb(side) + 0.4), 0.13, np.pi))
 
 
-def _join(seed: int, mesh: Mesh, plan: Plan, facades: Array, things: list, lamps: Array, glow: Array, headlights: Array,
-          weather: Weather) -> Scene:
+def _join(
+    seed: int, mesh: Mesh, plan: Plan, facades: Array, things: list[Thing], lights: Lights, sky: Weather
+) -> Scene:
     """One array of everything, bent along the street's arc and laid over its hill."""
-    numbers = np.concatenate(mesh.numbers)
-    places = np.array([[*place[:3], place[3]] for _, _, place, _ in things]).reshape(-1, 4)
-    sizes = np.array([size for *_, size in things]).reshape(-1, 3)
-    centres = plan.bent(places[:, :3]) + np.c_[0 * sizes[:, :2], sizes[:, 2] / 2]
-    yaw = places[:, 3] + plan.curvature * places[:, 0]
-    tips = plan.bent(headlights[:, :3] + headlights[:, 3:]) - plan.bent(headlights[:, :3])
+    triangles = np.concatenate(mesh.triangles)
+    looks = [look for look, _, _ in mesh.looks]
+    kinds = mesh.per_triangle([(look.semantic, look.material, thing, facade) for look, thing, facade in mesh.looks])
     ego = np.array([[0.0, -plan.lane / 2 - (plan.lanes - 1) * plan.lane * plan.ego_lane, 0.0]])
     return Scene(
-        seed=seed, vertices=plan.bent(np.concatenate(mesh.vertices)).astype(np.float32),
-        triangles=np.concatenate(mesh.triangles).astype(np.uint32), uv=np.concatenate(mesh.uv),
-        colour=np.concatenate(mesh.colour).astype(np.float32), emission=np.concatenate(mesh.emission).astype(np.float32),
-        semantic=numbers[:, 0].astype(np.uint8), material=numbers[:, 1].astype(np.uint8),
-        instance=numbers[:, 2].astype(np.int32), facade=numbers[:, 3].astype(np.int32),
-        reflectance=np.concatenate(mesh.reflectance).astype(np.float32), facades=facades.astype(np.float32),
-        boxes=np.c_[centres, sizes, yaw].astype(np.float32), box_instance=np.array([t[0] for t in things], np.int32),
-        box_semantic=np.array([t[1] for t in things], np.uint8), lamps=plan.bent(lamps).astype(np.float32),
-        lamp_colour=glow.astype(np.float32), headlights=np.c_[plan.bent(headlights[:, :3]), tips].astype(np.float32),
-        ego=np.r_[plan.bent(ego)[0], 0.0].astype(np.float32), plan=plan, weather=weather)
+        seed=seed,
+        vertices=plan.bent(np.concatenate(mesh.vertices)).astype(np.float32),
+        triangles=triangles.astype(np.uint32),
+        uv=np.concatenate(mesh.uv).astype(np.float32)[triangles],
+        colour=mesh.colours().astype(np.float32),
+        emission=mesh.per_triangle([look.emission for look in looks]).astype(np.float32),
+        semantic=kinds[:, 0].astype(np.uint8),
+        material=kinds[:, 1].astype(np.uint8),
+        instance=kinds[:, 2].astype(np.int32),
+        facade=kinds[:, 3].astype(np.int32),
+        reflectance=mesh.per_triangle([look.reflectance for look in looks]).astype(np.float32),
+        facades=facades.astype(np.float32),
+        boxes=_bent_boxes(plan, things).astype(np.float32),
+        box_instance=np.array([thing.instance for thing in things], np.int32),
+        box_semantic=np.array([thing.semantic for thing in things], np.uint8),
+        lamps=plan.bent(lights.lamps).astype(np.float32),
+        lamp_colour=lights.colour.astype(np.float32),
+        headlights=_bent_headlights(plan, lights.headlights).astype(np.float32),
+        ego=np.r_[plan.bent(ego)[0], 0.0].astype(np.float32),
+        plan=plan,
+        weather=sky,
+    )
+
+
+def _bent_boxes(plan: Plan, things: list[Thing]) -> Array:
+    places = np.array([thing.place for thing in things]).reshape(-1, 4)
+    sizes = np.array([thing.size for thing in things]).reshape(-1, 3)
+    centres = plan.bent(places[:, :3])
+    centres[:, 2] += sizes[:, 2] / 2
+    return np.c_[centres, sizes, places[:, 3] + plan.curvature * places[:, 0]]
+
+
+def _bent_headlights(plan: Plan, headlights: Array) -> Array:
+    start = plan.bent(headlights[:, :3])
+    return np.c_[start, plan.bent(headlights[:, :3] + headlights[:, 3:]) - start]

@@ -5,6 +5,7 @@
 """
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from mmcycle.errors import MmcycleError, UserError
 from mmcycle.files import sha256, write_atomic, write_folder
 
 FORMAT = 1
+PARTS = ("networks", "averages", "optimisers")
 Tensors = dict[str, Tensor]
 
 
@@ -35,22 +37,30 @@ class Checkpoint:
 
 
 def save(folder: Path, checkpoint: Checkpoint, *, rank: int, world: int, keep: int, wait: Any) -> None:
-    """Write folder/step-XXXXXXXX; each rank brings its own part, rank 0 commits; older ones beyond `keep` are removed."""
+    """Write folder/step-XXXXXXXX; each rank brings its own part, rank 0 commits; older ones beyond `keep` are removed.
+
+    Those of later steps go too: the run did not begin from them, so they were damaged.
+    """
     part = folder / f".tmp-rank-{rank}.safetensors"
-    write_atomic(part, lambda path: save_file(checkpoint.rank, path))
+    write_atomic(part, lambda path: _write_tensors(checkpoint.rank, path))
     wait()
     if rank == 0:
-        write_folder(folder / name_of(checkpoint.step), lambda temporary: _fill(temporary, folder, checkpoint, world))
-        for old in list(_newest_first(folder))[keep:]:
-            shutil.rmtree(old, ignore_errors=True)
+        name = name_of(checkpoint.step)
+        write_folder(folder / name, lambda temporary: _fill(temporary, folder, checkpoint, world))
+        found = list(_newest_first(folder))
+        kept = [path for path in found if path.name <= name][:keep]
+        for path in found:
+            if path not in kept:
+                shutil.rmtree(path, ignore_errors=True)
     wait()
 
 
-def load(path: Path, rank: int = 0) -> Checkpoint:
-    """Read one checkpoint after checking every file's SHA-256; UserError names the file that is damaged."""
-    check(path)
-    state = _json(path / "state.json")
-    parts = {name: _tensors(path / f"{name}.safetensors") for name in ("networks", "averages", "optimisers", f"rank-{rank}")}
+def load(path: Path, rank: int = 0, world: int = 1) -> Checkpoint:
+    """Read one checkpoint after checking it; UserError names what is damaged, or says how many ranks it needs."""
+    state = check(path)
+    if state["world"] != world:
+        raise UserError(f"{path} was written by {state['world']} ranks and {world} were started: start as many")
+    parts = {name: _tensors(path / f"{name}.safetensors") for name in (*PARTS, f"rank-{rank}")}
     return Checkpoint(
         step=state["step"], networks=parts["networks"], averages=parts["averages"], optimisers=parts["optimisers"],
         rank=parts[f"rank-{rank}"], state=state,
@@ -59,8 +69,8 @@ def load(path: Path, rank: int = 0) -> Checkpoint:
 
 def load_averages(path: Path) -> tuple[Tensors, dict[str, Any]]:
     """The moving averages of the generators and the state: what a translator needs."""
-    check(path)
-    return _tensors(path / "averages.safetensors"), _json(path / "state.json")
+    state = check(path)
+    return _tensors(path / "averages.safetensors"), state
 
 
 def newest_good(folder: Path) -> tuple[Path | None, list[str]]:
@@ -75,15 +85,23 @@ def newest_good(folder: Path) -> tuple[Path | None, list[str]]:
     return None, damaged
 
 
-def check(path: Path) -> None:
-    """UserError unless every file of the checkpoint has the SHA-256 that was written beside it."""
-    sums = _json(path / "sums.json")
-    if sums.get("format", FORMAT + 1) > FORMAT:
-        raise UserError(f"{path} was written in format {sums.get('format')}; this version reads up to {FORMAT}: upgrade mmcycle")
-    for name, expected in sums["files"].items():
-        file = path / Path(name).name
-        if not file.is_file() or sha256(file) != expected:
-            raise UserError(f"{file} is {'damaged' if file.is_file() else 'missing'}: it does not have the SHA-256 that was written")
+def check(path: Path) -> dict[str, Any]:
+    """The state; UserError unless every file that a checkpoint needs is there with the SHA-256 that was written beside it."""
+    sums = _sums(path)
+    for name in ("state.json", *(f"{part}.safetensors" for part in PARTS), *sums):
+        if name not in sums:
+            raise UserError(f"{path / 'sums.json'} does not list {name}, which every checkpoint has: it is damaged")
+        if not (name == "state.json" or re.fullmatch(r"[a-z]+(-\d+)?\.safetensors", name)):
+            raise UserError(f"{path / 'sums.json'} lists {name!r}, which is no file of a checkpoint: it is damaged")
+        if _sum(path / name) != sums[name]:
+            raise UserError(f"{path / name} is damaged or missing: it does not have the SHA-256 that was written")
+    state = _json(path / "state.json")
+    world = state.get("world")
+    if type(state.get("step")) is not int or name_of(state["step"]) != path.name:
+        raise UserError(f"{path} holds the state after step {state.get('step')!r}: it is not the folder that was written")
+    if type(world) is not int or not 1 <= world < len(sums) or any(f"rank-{rank}.safetensors" not in sums for rank in range(world)):
+        raise UserError(f"{path} does not hold the states of {world!r} ranks, as its state.json says: it is damaged")
+    return state
 
 
 def name_of(step: int) -> str:
@@ -91,8 +109,8 @@ def name_of(step: int) -> str:
 
 
 def _fill(temporary: Path, folder: Path, checkpoint: Checkpoint, world: int) -> None:
-    for name in ("networks", "averages", "optimisers"):
-        save_file(getattr(checkpoint, name), temporary / f"{name}.safetensors")
+    for name in PARTS:
+        _write_tensors(getattr(checkpoint, name), temporary / f"{name}.safetensors")
     for rank in range(world):
         os.replace(folder / f".tmp-rank-{rank}.safetensors", temporary / f"rank-{rank}.safetensors")
     state = checkpoint.state | {"step": checkpoint.step, "world": world}
@@ -103,6 +121,31 @@ def _fill(temporary: Path, folder: Path, checkpoint: Checkpoint, world: int) -> 
 
 def _newest_first(folder: Path) -> Iterator[Path]:
     return iter(sorted(folder.glob("step-*"), reverse=True))
+
+
+def _write_tensors(tensors: Tensors, path: Path) -> None:
+    try:
+        save_file(tensors, path)
+    except SafetensorError as error:        # a full disk, for one: files.py tells of an OSError
+        raise OSError(str(error)) from error
+
+
+def _sums(path: Path) -> dict[str, Any]:
+    """File name -> SHA-256, as written in sums.json."""
+    sums = _json(path / "sums.json")
+    known, files = sums.get("format"), sums.get("files")
+    if type(known) is int and known > FORMAT:
+        raise UserError(f"{path} was written in format {known}; this version reads up to {FORMAT}: upgrade mmcycle")
+    if known != FORMAT or not isinstance(files, dict):
+        raise UserError(f"{path / 'sums.json'} is damaged: it needs a format and the files with their SHA-256")
+    return files
+
+
+def _sum(file: Path) -> str | None:
+    try:
+        return sha256(file)
+    except OSError:                         # missing, a folder, or the disk cannot read it
+        return None
 
 
 def _tensors(path: Path) -> Tensors:

@@ -1,4 +1,5 @@
 """Device, precision and ranks: the few things asked of Lightning Fabric, in one place so that it can be replaced."""
+import os
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -14,8 +15,9 @@ class Engine:
 
     def __init__(self, run: Run):
         torch.set_float32_matmul_precision("high")
-        devices = run.devices if run.devices != "auto" or torch.cuda.is_available() else 1
-        self.fabric = Fabric(accelerator=run.accelerator, devices=devices, precision=run.precision, strategy=_strategy(devices))
+        devices, machines = _processes(run)
+        strategy = "auto" if (devices, machines) == (1, 1) else "ddp"
+        self.fabric = Fabric(accelerator=run.accelerator, devices=devices, num_nodes=machines, precision=run.precision, strategy=strategy)
         self.fabric.launch()
         self.device: torch.device = self.fabric.device
         self.rank: int = self.fabric.global_rank
@@ -54,5 +56,9 @@ class Engine:
         self.fabric.barrier()
 
 
-def _strategy(devices: int | str) -> str:
-    return "auto" if devices == 1 else "ddp"
+def _processes(run: Run) -> tuple[int | str, int]:
+    """How many on each machine, and how many machines; torchrun has decided both where it started us."""
+    if torch.distributed.is_available() and torch.distributed.is_torchelastic_launched():
+        here = int(os.environ["LOCAL_WORLD_SIZE"])
+        return here, int(os.environ["WORLD_SIZE"]) // here
+    return (1 if run.devices == "auto" and not torch.cuda.is_available() else run.devices), 1

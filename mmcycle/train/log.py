@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from mmcycle.errors import MmcycleError
 from mmcycle.files import write_text
 
 
@@ -16,10 +17,13 @@ class Log:
 
     def write(self, row: dict[str, Any]) -> None:
         """Append one row; a number that is not finite is written as null, because JSON knows no other word for it."""
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(_finite(row), ensure_ascii=False) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(_finite(row), ensure_ascii=False) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise MmcycleError(f"{self.path}: could not be written: {error.strerror or error}") from error
 
     def rows(self) -> list[dict[str, Any]]:
         """All whole rows."""

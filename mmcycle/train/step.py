@@ -59,7 +59,7 @@ class Teacher:
                 losses |= {name: term.detach() for name, term in leg.terms.items()}
                 if leg.fake is not None:
                     fakes[leg.domain] = leg.fake
-        self._descend(self.opt_gen, torch.stack(list(losses.values())).sum())
+        bad_gen = self._descend(self.opt_gen, torch.stack(list(losses.values())).sum())
 
         # Teach the discriminators, on a mix of new fakes and remembered ones.
         judged: Logged = {}
@@ -70,8 +70,10 @@ class Teacher:
                 torch.stack(list(terms.values())).sum().backward()
                 judged |= {name: term.detach() for name, term in terms.items()}
                 scores |= marks
-        self._descend(self.opt_disc, torch.stack(list(judged.values())).sum())
+        bad_disc = self._descend(self.opt_disc, torch.stack(list(judged.values())).sum())
 
+        bad = (bad_gen | bad_disc).float()
+        self.bad_in_a_row, self.bad = (self.bad_in_a_row + 1) * bad, self.bad + bad
         self._remember(step)
         return losses | judged, scores
 
@@ -116,8 +118,8 @@ class Teacher:
             for group in optimiser.param_groups:
                 group["lr"] = lr * share
 
-    def _descend(self, optimiser: torch.optim.Adam, total: Tensor) -> None:
-        """Average over ranks, clip, step; a step with anything that is not finite is left out, without asking the host."""
+    def _descend(self, optimiser: torch.optim.Adam, total: Tensor) -> Tensor:
+        """Average over ranks, clip, step -> whether anything was not finite: then the step is left out, without asking the host."""
         parameters = [p for group in optimiser.param_groups for p in group["params"]]
         self.engine.average_gradients(parameters)
         gradients = [p.grad for p in parameters if p.grad is not None]
@@ -128,16 +130,16 @@ class Teacher:
         optimiser.found_inf = bad.float()               # Adam(fused=True) leaves everything as it is where this is 1
         optimiser.step()
         optimiser.zero_grad()
-        if optimiser is self.opt_gen:
-            self.bad_in_a_row = (self.bad_in_a_row + bad) * bad
-        self.bad = self.bad + bad
+        return bad
 
     @torch.no_grad()
     def _remember(self, step: int) -> None:
-        """Move the averages a little towards the generators."""
+        """Move the averages a little towards the generators; a modality's own networks may have buffers, which are copied."""
         away = 1 - schedule.ema_decay(step, self.config.train.ema)
-        current = [p for gen in self.model.generators.values() for p in gen.parameters()]
-        torch._foreach_lerp_(list(self.averages.parameters()), current, away)
+        current = nn.ModuleDict(self.model.generators)
+        torch._foreach_lerp_(list(self.averages.parameters()), list(current.parameters()), away)
+        for average, buffer in zip(self.averages.buffers(), current.buffers(), strict=True):
+            average.copy_(buffer)
 
 
 def _flat(optimiser: torch.optim.Optimizer, name: str) -> dict[str, Tensor]:

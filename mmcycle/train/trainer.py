@@ -7,7 +7,7 @@ import shutil
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import import_module
@@ -21,7 +21,8 @@ from mmcycle import __version__
 from mmcycle.config import Config, differing_keys, load_config, save_config, to_dict
 from mmcycle.core import schedule
 from mmcycle.data.samplers import Domain, unpaired_batches
-from mmcycle.errors import MmcycleError, UserError
+from mmcycle.errors import MmcycleError, RecordingError, UserError
+from mmcycle.files import remove_leftovers
 from mmcycle.lock import held
 from mmcycle.train import checkpoint
 from mmcycle.train.engine import Engine
@@ -53,11 +54,11 @@ def train(config: Config, out: Path, *, fresh: bool = False) -> Ended:
 
 
 def _train(config: Config, out: Path, fresh: bool, engine: Engine) -> Ended:
-    domains = {key: _domain(config, key) for key in ("a", "b")}
+    domains = {key: open_domain(config, key) for key in ("a", "b")}
     if engine.leads:
         _prepare(config, out, fresh)
     engine.wait()
-    teacher = Teacher(config, engine, _task_network(config))
+    teacher = Teacher(config, engine, task_network(config))
     log, progress = Log(out / "log.jsonl"), Progress(config.train.steps, quiet=not engine.leads)
     step = _resume(teacher, out, log, progress, engine)
     if config.run.compile:
@@ -112,7 +113,8 @@ class _Clock:
         self.last_save = time.monotonic()
 
 
-def _domain(config: Config, key: str) -> Domain:
+def open_domain(config: Config, key: str) -> Domain:
+    """The recordings of one domain; UserError when its root is not set."""
     domain = getattr(config, key)
     if domain.root is None:
         raise UserError(f"{key}.root is not set: name the folder of {domain.name} recordings, such as {key}.root=data/{domain.name}")
@@ -122,19 +124,21 @@ def _domain(config: Config, key: str) -> Domain:
 def _prepare(config: Config, out: Path, fresh: bool) -> None:
     """Make `out` a folder for this config, or refuse."""
     known = out / "config.yaml"
+    if not known.exists() and any(child.name != ".lock" and not child.name.startswith(".tmp-") for child in out.iterdir()):
+        raise UserError(f"{out} is not empty and holds no run (no config.yaml): choose another --out")
     if fresh:
         for name in ("checkpoints", "samples"):
             shutil.rmtree(out / name, ignore_errors=True)
-        for name in ("config.yaml", "log.jsonl", "report.html"):
+        for name in ("log.jsonl", "report.html", "config.yaml"):        # the config last: until then the folder is known as a run
             (out / name).unlink(missing_ok=True)
     if known.exists():
         changes = [c for c in differing_keys(load_config(known), config) if c[0] not in MAY_DIFFER]
         if changes:
             listed = "; ".join(f"{key} was {old!r}, now {new!r}" for key, old, new in changes[:8])
             raise UserError(f"{out} holds a run of another config: {listed}. Choose another --out, or --fresh to begin again there")
-    elif any(child.name != ".lock" for child in out.iterdir()):
-        raise UserError(f"{out} is not empty and holds no run (no config.yaml): choose another --out")
     save_config(config, known)
+    for folder in (out, out / "checkpoints", out / "samples"):
+        remove_leftovers(folder)
 
 
 def _resume(teacher: Teacher, out: Path, log: Log, progress: Progress, engine: Engine) -> int:
@@ -148,9 +152,7 @@ def _resume(teacher: Teacher, out: Path, log: Log, progress: Progress, engine: E
         if engine.leads:
             log.rewind(0)
         return 0
-    saved = checkpoint.load(path, engine.rank)
-    if saved.state["world"] != engine.world:
-        raise UserError(f"{path} was written by {saved.state['world']} ranks and {engine.world} were started: start as many")
+    saved = checkpoint.load(path, engine.rank, engine.world)
     teacher.restore(saved)
     if engine.leads:
         log.rewind(saved.step)
@@ -196,13 +198,23 @@ def _stop_if_broken(teacher: Teacher, step: int) -> None:
 
 
 def _show(teacher: Teacher, domains: dict[str, Domain], out: Path, step: int) -> None:
-    real = {
-        key: torch.stack([domain.sample(i * len(domain) // SHOWN, seed=i) for i in range(min(SHOWN, len(domain)))]).to(teacher.engine.device)
-        for key, domain in domains.items()
-    }
+    real = {key: _shown(domain) for key, domain in domains.items()}
+    if not (real["a"] and real["b"]):               # all of them broken, and data.on_error is "skip"
+        return
+    real = {key: torch.stack(samples).to(teacher.engine.device) for key, samples in real.items()}
     config = teacher.config
     path = out / "samples" / f"{checkpoint.name_of(step)}.png"
     write_samples(path, teacher.averages, config.a.modality, config.b.modality, real["a"], real["b"])
+
+
+def _shown(domain: Domain) -> list[Tensor]:
+    """The recordings that are always looked at, spread over the domain; broken ones are left out, training speaks of them."""
+    count = min(SHOWN, len(domain))
+    samples = []
+    for place in range(count):
+        with suppress(RecordingError):
+            samples.append(domain.sample(place * len(domain) // count, seed=place))
+    return samples
 
 
 def _save(teacher: Teacher, out: Path, step: int) -> None:
@@ -242,7 +254,7 @@ def _signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _task_network(config: Config) -> nn.Module | None:
+def task_network(config: Config) -> nn.Module | None:
     """loss.task_network "package.module:function" -> the network that the function returns."""
     name = config.loss.task_network
     if not name:

@@ -1,0 +1,375 @@
+"""The command line. Importing this module imports no torch; each command imports what it needs when it runs."""
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+
+from mmcycle import __version__
+from mmcycle.errors import MmcycleError, UserError
+
+HELP = {"context_settings": {"help_option_names": ["-h", "--help"]}, "no_args_is_help": True, "add_completion": False, "rich_markup_mode": None}
+app = typer.Typer(help="Turn a labelled data set of one domain into a labelled data set of another.", **HELP)
+recipes_app = typer.Typer(help="The recipes that come with the package.", invoke_without_command=True, **(HELP | {"no_args_is_help": False}))
+config_app = typer.Typer(help="Look at a config without running it.", **HELP)
+simulate_app = typer.Typer(help="Labelled data to try everything on.", **HELP)
+for name, group in (("recipes", recipes_app), ("config", config_app), ("simulate", simulate_app)):
+    app.add_typer(group, name=name)
+
+
+class Direction(StrEnum):
+    """Which way a run translates."""
+
+    ab = "ab"
+    ba = "ba"
+
+
+class OnError(StrEnum):
+    """What a broken recording does to a job."""
+
+    stop = "stop"
+    quarantine = "quarantine"
+
+
+class ExportTo(StrEnum):
+    """A format for other programs."""
+
+    onnx = "onnx"
+    pt2 = "pt2"
+    safetensors = "safetensors"
+
+
+class Labels(StrEnum):
+    """Which labels go across two kinds of sensors."""
+
+    keep = "keep"
+    class_ = "class"
+
+
+ConfigArgument = Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML file or a recipe's name.")]
+Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Overrides such as train.steps=2000.")]
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or a file made by `export --to safetensors`.")]
+
+
+def main() -> NoReturn:
+    """Run one command; a mistake of the user exits with 2, a failure with 1, a signal with 128 + its number."""
+    debug = "--debug" in sys.argv
+    arguments = [word for word in sys.argv[1:] if word != "--debug"]
+    sys.path.append("")                 # last, so that my_lab.radar:Radar is found here and nothing here hides a library
+    try:
+        sys.exit(app(arguments, standalone_mode=True, prog_name="mmcycle"))
+    except UserError as error:
+        _leave(error, 2, debug)
+    except MmcycleError as error:
+        _leave(error, 1, debug)
+    except KeyboardInterrupt as error:
+        _leave(error if str(error) else "interrupted", getattr(error, "code", 130), debug)
+    except BrokenPipeError:
+        sys.exit(1)
+    except OSError as error:
+        _leave(f"{error.filename or 'the system'}: {error.strerror or error}", 1, debug)
+    except Exception as error:
+        _leave(f"unexpected {type(error).__name__}: {error} (run again with --debug for the traceback, and please report it)", 1, debug)
+
+
+def _leave(reason: object, code: int, debug: bool) -> NoReturn:
+    if debug:
+        raise
+    print(f"mmcycle: {reason}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _print(*lines: object) -> None:
+    for line in lines:
+        print(line)
+
+
+@app.callback(invoke_without_command=True)
+def version(show: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False) -> None:
+    if show:
+        print(f"mmcycle {__version__}")
+        raise typer.Exit()
+
+
+@recipes_app.callback()
+def recipes(context: typer.Context) -> None:
+    """The recipes that come with the package; without a command, list them."""
+    if context.invoked_subcommand is None:
+        list_recipes()
+
+
+@recipes_app.command("list")
+def list_recipes() -> None:
+    """Every recipe: what it does, what it needs and how to run it."""
+    from mmcycle.recipe import recipe_table
+
+    for recipe in recipe_table():
+        _print(recipe.name, f"  {recipe.summary}", f"  needs  {recipe.needs}", f"  run    {recipe.run}", f"  smoke  {recipe.smoke}", f"  expect {recipe.expect}", "")
+
+
+@recipes_app.command("copy")
+def copy_recipe(name: str, file: Path) -> None:
+    """Copy a recipe's config to FILE, to change its numbers."""
+    from mmcycle.files import copy_atomic
+    from mmcycle.recipe import find_config
+
+    if file.exists():
+        raise UserError(f"{file} exists already; choose another name")
+    copy_atomic(find_config(name), file)
+    print(f"{file}: change it, then: mmcycle train {file} --out runs/{file.stem}")
+
+
+@config_app.command("show")
+def show_config(config: ConfigArgument, overrides: Overrides = None) -> None:
+    """Print the whole config, every default written out."""
+    from mmcycle.config import load_config, to_dict
+    from mmcycle.strict_yaml import format_yaml
+
+    print(format_yaml(to_dict(load_config(config, overrides or ()))), end="")
+
+
+@config_app.command("schema")
+def show_schema() -> None:
+    """Print the JSON schema of a config, for editors."""
+    import json
+
+    from mmcycle.schema import config_schema
+
+    print(json.dumps(config_schema(), indent=2))
+
+
+@config_app.command("check")
+def check_config(config: ConfigArgument, overrides: Overrides = None) -> None:
+    """Say everything that is wrong with a config, or that it is right."""
+    from mmcycle.config import load_config
+
+    load_config(config, overrides or ())
+    print(f"{config}: right")
+
+
+@app.command()
+def train(
+    config: ConfigArgument,
+    out: Annotated[Path, typer.Option(help="The run folder; an existing run of the same config goes on where it stopped.")],
+    overrides: Overrides = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count, take a few steps, measure time and memory; write nothing.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Forget the run that is there and begin again.")] = False,
+) -> None:
+    """Learn to translate between two domains without pairs."""
+    from mmcycle.config import load_config
+
+    loaded = load_config(config, overrides or ())
+    if dry_run:
+        from mmcycle.train.preview import preview
+
+        _print(*preview(loaded))
+        return
+    from mmcycle.train.trainer import train as run
+
+    ended = run(loaded, out, fresh=fresh)
+    if ended.signal:
+        print(f"mmcycle: stopped by a signal after step {ended.step}, saved; run the same line again to go on", file=sys.stderr)
+        raise typer.Exit(128 + ended.signal)
+    print(f"{ended.run}: {ended.step} steps. Next: mmcycle report {ended.run}")
+
+
+@app.command()
+def translate(
+    run: RunArgument,
+    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Recordings or folders of them.")],
+    out: Annotated[Path, typer.Option(help="The folder to write to.")],
+    direction: Annotated[Direction, typer.Option(help="ab: first domain to second.")] = Direction.ab,
+    strength: Annotated[float, typer.Option(min=0, max=1, help="Go only a part of the way.")] = 1.0,
+    bf16: Annotated[bool, typer.Option("--bf16", help="Half the time on a recent CPU or GPU, a little less exact.")] = False,
+) -> None:
+    """Translate single recordings; names are kept."""
+    from mmcycle.generate.single import translate_files
+    from mmcycle.generate.translator import Translator
+
+    translator = Translator.load(run, direction.value, precision="bf16" if bf16 else "32")
+    for path in translate_files(translator, inputs, out, strength):
+        print(path)
+
+
+@app.command()
+def generate(
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="The labelled data set.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The new data set.")],
+    with_: Annotated[list[str], typer.Option("--with", metavar="STREAM=RUN[:ab|:ba]", help="Which stream is translated by which run; may be repeated.")],
+    layout: Annotated[str | None, typer.Option(help="How the data set lies on disk; found out where not given.")] = None,
+    copies: Annotated[int, typer.Option(min=1, help="Translations of each recording.")] = 1,
+    strength: Annotated[str, typer.Option(metavar="[LOW:]HIGH", help="How far copies go; the first goes HIGH.")] = "1",
+    seed: Annotated[int, typer.Option(help="Decides what differs between copies.")] = 0,
+    devices: Annotated[int, typer.Option(min=1, help="Worker processes, one for each GPU or group of cores.")] = 1,
+    on_error: Annotated[OnError, typer.Option(help="A broken recording stops the job, or is listed in quarantine.jsonl.")] = OnError.stop,
+    labels: Annotated[Labels, typer.Option(help="Across sensors only class labels stay true.")] = Labels.keep,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")] = False,
+) -> None:
+    """Write a labelled data set again in the other domain: same tree, names, formats and labels. Run again to resume."""
+    from mmcycle.generate.dataset import generate as run
+
+    low, _, high = strength.rpartition(":")
+    job = run(
+        source, out, _streams(with_), layout=layout, copies=copies, seed=seed, devices=devices, on_error=on_error.value,
+        strength=(_share(low or high), _share(high)), labels=labels.value, dry_run=dry_run, progress=_job_progress(),
+    )
+    _print(job.outline, *(f"not part of the job: {path}: {why}" for path, why in job.strays[:10]))
+    if len(job.strays) > 10:
+        print(f"... and {len(job.strays) - 10} more")
+    if not dry_run:
+        print(f"{job.total} recordings: {job.done} done, {job.skipped} skipped (done before), {job.quarantined} quarantined. Next: mmcycle verify {out}")
+
+
+@app.command()
+def verify(out: Annotated[Path, typer.Argument(metavar="OUT")]) -> None:
+    """Check a generated data set: every file's hash, the counts, the labels against the source."""
+    from mmcycle.generate.manifest import verify as check
+
+    verdict = check(out)
+    _print(*verdict.problems[:50])
+    counts = ", ".join(f"{number} {what}" for what, number in verdict.counts.items())
+    print(f"{out}: {'good' if verdict.ok else f'{len(verdict.problems)} problems'} ({counts})")
+    if not verdict.ok:
+        raise typer.Exit(1)
+
+
+@app.command()
+def report(folder: Annotated[Path, typer.Argument(metavar="RUN|OUT", help="A run or a generated data set.")]) -> None:
+    """Write FOLDER/report.html: one page that needs nothing else."""
+    from mmcycle.report import write_report
+
+    print(write_report(folder))
+
+
+@app.command()
+def export(
+    run: RunArgument,
+    file: Annotated[Path, typer.Argument(metavar="FILE")],
+    to: Annotated[ExportTo, typer.Option(help="The format.")],
+    direction: Annotated[Direction, typer.Option(help="ab: first domain to second.")] = Direction.ab,
+) -> None:
+    """Write one direction as one file, after comparing it with torch."""
+    from mmcycle.generate.export import export as write
+    from mmcycle.generate.translator import Translator
+
+    difference = write(Translator.load(run, direction.value, device="cpu"), to.value, file)
+    print(f"{file}: largest difference from torch {difference:.2g}")
+
+
+@simulate_app.callback()
+def simulate() -> None:
+    """Labelled data to try everything on."""
+
+
+@simulate_app.command("street")
+def simulate_street(
+    out: Path,
+    scenes: Annotated[int, typer.Option(min=1)] = 20,
+    seed: int = 0,
+    views: Annotated[str, typer.Option(help="Any of day,night,fog; masks and boxes go with the first.")] = "day,night",
+    size: Annotated[str, typer.Option(help="WIDTHxHEIGHT in pixels.")] = "256x144",
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+) -> None:
+    """A street, ray-cast: exact pairs, semantic masks and boxes."""
+    from mmcycle.simulate.street import write_street
+
+    width, _, height = size.partition("x")
+    if not (width.isdigit() and height.isdigit()):
+        raise UserError(f"--size {size!r}: expected WIDTHxHEIGHT, such as 256x144")
+    write_street(out, scenes, seed, tuple(views.split(",")), (int(width), int(height)), workers)
+    print(f"{out}: {scenes} scenes ({views})")
+
+
+@app.command()
+def check(
+    modality: Annotated[str, typer.Argument(metavar="MODALITY", help="A name, or an import path such as my_lab.radar:Radar.")],
+    words: Annotated[list[str], typer.Argument(metavar="FILE... [FIELD=VALUE]...", help="Recordings, and fields of the modality.")],
+    tolerance: Annotated[float, typer.Option(help="How far a recording may move in a round trip, on [-1, 1].")] = 0.01,
+) -> None:
+    """Check that a sensor keeps the laws of the contract."""
+    from mmcycle.config import modality_from
+    from mmcycle.testing import check_modality
+
+    files = [Path(word) for word in words if "=" not in word or Path(word).exists()]
+    laws = check_modality(modality_from(modality, [word for word in words if Path(word) not in files]), files, tolerance)
+    _print(*laws)
+    broken = sum(not law.passed for law in laws)
+    print(f"{modality}: {f'{broken} of {len(laws)} laws broken' if broken else f'keeps all {len(laws)} laws'}")
+    if broken:
+        raise typer.Exit(1)
+
+
+@app.command()
+def modalities() -> None:
+    """Every kind of sensor that can be named in a config."""
+    from mmcycle.modality import find_modality, known_modalities
+
+    for name, target in sorted(known_modalities().items()):
+        try:
+            found = find_modality(name)
+            _print(name, f"  {(found.__doc__ or '').strip().splitlines()[0]}", f"  files  {' '.join(found.suffixes)}", f"  class  {target}", "")
+        except UserError as error:
+            _print(name, f"  does not import: {error}", "")
+
+
+@app.command()
+def doctor(config: Annotated[str | None, typer.Argument(metavar="[CONFIG]")] = None, overrides: Overrides = None) -> None:
+    """Versions, device and memory; with a config also its data, and what one step costs."""
+    from mmcycle.doctor import examine
+
+    findings = examine(config, overrides or ())
+    for finding in findings:
+        print(f"{'ok  ' if finding.good else 'BAD '} {finding.what:<14} {finding.found}")
+    if not all(finding.good for finding in findings):
+        raise typer.Exit(1)
+
+
+def _streams(words: list[str]) -> dict[str, str]:
+    """["image=RUN:ab"] -> {"image": "RUN:ab"}."""
+    streams: dict[str, str] = {}
+    for word in words:
+        stream, equals, run = word.partition("=")
+        if not (equals and stream and run):
+            raise UserError(f"--with {word!r}: expected STREAM=RUN or STREAM=RUN:ab, such as image=runs/day_to_night")
+        if stream in streams:
+            raise UserError(f"--with {word!r}: the stream {stream!r} is named twice")
+        streams[stream] = run
+    return streams
+
+
+def _share(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise UserError(f"--strength {text!r}: expected a number in [0, 1], or two as in 0.6:1") from None
+
+
+def _job_progress() -> Callable[[object], None]:
+    """A bar on a terminal; elsewhere a line for every twentieth part."""
+    console = Console(file=sys.stderr, highlight=False)
+    if console.is_terminal:
+        from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
+
+        bar = Progress(*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn(), console=console)
+        task = bar.add_task("generating")
+        bar.start()
+
+        def show(job: object) -> None:
+            done = job.done + job.skipped + job.quarantined
+            bar.update(task, total=job.total, completed=done)
+            if done == job.total:
+                bar.stop()
+
+        return show
+
+    def say(job: object) -> None:
+        done = job.done + job.skipped + job.quarantined
+        if done == job.total or done % max(job.total // 20, 1) == 0:
+            console.print(f"{done}/{job.total} recordings, {job.quarantined} quarantined")
+
+    return say

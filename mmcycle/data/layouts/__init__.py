@@ -1,0 +1,75 @@
+"""Labelled data sets as they lie on disk: find the layout by name or by looking, and describe what is there."""
+from difflib import get_close_matches
+from importlib import import_module
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from mmcycle.data.layouts.layout import Layout, Streams, Tree
+from mmcycle.data.records import Collection
+from mmcycle.errors import UserError
+
+BUILTIN = {                                     # in the order in which they are tried; the last two fit almost anything
+    "kitti": "mmcycle.data.layouts.parallel:Kitti",
+    "cityscapes": "mmcycle.data.layouts.parallel:Cityscapes",
+    "voc": "mmcycle.data.layouts.parallel:Voc",
+    "coco": "mmcycle.data.layouts.coco:Coco",
+    "yolo": "mmcycle.data.layouts.parallel:Yolo",
+    "table": "mmcycle.data.layouts.table:Table",
+    "classes": "mmcycle.data.layouts.classes:ClassFolders",
+    "folder": "mmcycle.data.layouts.folder:Folder",
+}
+WEAK = ("classes", "folder")
+
+
+def scan(root: Path, streams: Streams, layout: str | None = None) -> Collection:
+    """Describe the labelled data set below `root`; without a `layout`, the one that it looks like."""
+    tree = Tree.of(Path(root))
+    name = layout or _detect(tree, streams)[0]
+    return find_layout(name).collect(tree, streams)
+
+
+def detect_layout(root: Path, suffixes: tuple[str, ...]) -> tuple[str, str]:
+    """The name of the layout that a folder with recordings of these suffixes looks like, and why."""
+    return _detect(Tree.of(Path(root)), {"recording": suffixes})
+
+
+def find_layout(name: str) -> Layout:
+    """A built-in name, a name from the entry-point group `mmcycle.layouts`, or "package.module:Layout" -> the layout."""
+    target = known_layouts().get(name, name)
+    if ":" not in target:
+        known = list(known_layouts())
+        hint = get_close_matches(name, known, n=1)
+        raise UserError(
+            f"unknown layout {name!r}.{f' Did you mean {hint[0]!r}?' if hint else ''} "
+            f"Known: {', '.join(known)}, or an import path such as 'my_lab.logs:Drive'."
+        )
+    module, _, attribute = target.partition(":")
+    try:
+        found = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(f"layout {name!r}: {target} could not be imported: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, Layout)):
+        raise UserError(f"layout {name!r}: {target} is not a class derived from mmcycle.data.layouts.Layout")
+    return found()
+
+
+def known_layouts() -> dict[str, str]:
+    """Every layout that can be named: name -> where it lives."""
+    return {point.name: point.value for point in entry_points(group="mmcycle.layouts")} | BUILTIN
+
+
+def _detect(tree: Tree, streams: Streams) -> tuple[str, str]:
+    suffixes = tuple(suffix for each in streams.values() for suffix in each)
+    found = {}
+    for name in known_layouts():
+        if name not in WEAK:
+            reason = find_layout(name).recognises(tree, suffixes)
+            if reason:
+                found[name] = reason
+    if len(found) > 1:
+        reasons = "; ".join(f"{name} because {reason}" for name, reason in found.items())
+        raise UserError(f"{tree.root} looks like several layouts: {reasons}. Choose one with --layout {' or --layout '.join(found)}.")
+    if found:
+        return next(iter(found.items()))
+    reason = find_layout("classes").recognises(tree, suffixes) if len(streams) == 1 else ""
+    return ("classes", reason) if reason else ("folder", "no other layout fits")

@@ -1,0 +1,148 @@
+"""Layouts in which folders of one shape stand side by side, one per kind of file: YOLO, Pascal VOC, KITTI, Cityscapes."""
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from typing import ClassVar
+
+from mmcycle.data.layouts.folder import is_table
+from mmcycle.data.layouts.layout import Layout, Streams, Tree, assemble, only, stem
+from mmcycle.data.records import Collection, Record
+
+Group = dict[str, list[str]]                    # folder -> the files of one moment in it
+
+
+class Yolo(Layout):
+    """images/train/x.jpg with labels/train/x.txt, and masks/ of the same shape; data.yaml and classes.txt are tables."""
+
+    name: ClassVar[str] = "yolo"
+
+    def recognises(self, tree: Tree, suffixes: tuple[str, ...]) -> str:
+        known = {folder.rpartition("/")[2] for folder in tree.folders}
+        texts = any("/labels/" in f"/{file}" for file in tree.ending((".txt",)))
+        return "images/ and labels/ stand side by side" if {"images", "labels"} <= known and texts else ""
+
+    def collect(self, tree: Tree, streams: Streams) -> Collection:
+        return _around(tree, self.name, streams, "images", ("labels", "masks", "annotations"))
+
+
+class Voc(Layout):
+    """JPEGImages/x.jpg with Annotations/x.xml, SegmentationClass/x.png ...; the lists of ImageSets/ are tables."""
+
+    name: ClassVar[str] = "voc"
+
+    def recognises(self, tree: Tree, suffixes: tuple[str, ...]) -> str:
+        return "there is a folder JPEGImages" if any(_last(folder) == "JPEGImages" for folder in tree.folders) else ""
+
+    def collect(self, tree: Tree, streams: Streams) -> Collection:
+        return _around(tree, self.name, streams, "JPEGImages", None)
+
+
+class Kitti(Layout):
+    """KITTI objects: image_2, image_3 and velodyne are the streams camera, camera_right and lidar; label_2, calib and every
+    other folder beside them hold labels.
+    """
+
+    name: ClassVar[str] = "kitti"
+    streams: ClassVar[dict[str, tuple[str, tuple[str, ...]]]] = {
+        "image_2": ("camera", (".png", ".jpg", ".jpeg")),
+        "image_3": ("camera_right", (".png", ".jpg", ".jpeg")),
+        "velodyne": ("lidar", (".bin", ".npy", ".pcd", ".ply")),
+    }
+
+    def recognises(self, tree: Tree, suffixes: tuple[str, ...]) -> str:
+        known = {folder.rpartition("/")[2] for folder in tree.folders}
+        return "there are KITTI's folders image_2 or velodyne" if known & {"image_2", "velodyne"} else ""
+
+    def collect(self, tree: Tree, streams: Streams) -> Collection:
+        records = []
+        for key, group in _groups(tree, {*self.streams}).items():
+            found: dict[str, str] = {}
+            for folder, (stream, suffixes) in self.streams.items():
+                for path in group.pop(folder, []):
+                    if path.lower().endswith(streams.get(stream, suffixes)):
+                        found.setdefault(stream, path)
+            if found:
+                labels = tuple(sorted(path for paths in group.values() for path in paths))
+                records.append(Record(key=key, streams=found, labels=labels))
+        tables = [file for file in tree.files if _is_list(file)]
+        allowed = {name: suffixes for name, suffixes in self.streams.values()} | dict(streams)
+        return assemble(tree, self.name, allowed, records, tables)
+
+
+class Cityscapes(Layout):
+    """leftImg8bit/train/aachen/aachen_000000_000019_leftImg8bit.png with gtFine/train/aachen/aachen_000000_000019_gtFine_*."""
+
+    name: ClassVar[str] = "cityscapes"
+
+    def recognises(self, tree: Tree, suffixes: tuple[str, ...]) -> str:
+        return "there is a folder leftImg8bit" if "leftImg8bit" in tree.folders else ""
+
+    def collect(self, tree: Tree, streams: Streams) -> Collection:
+        stream, suffixes = only(streams, self.name)
+        labels: dict[str, list[str]] = defaultdict(list)
+        images: dict[str, str] = {}
+        for file in tree.files:
+            match = CITYSCAPES.fullmatch(file)
+            if match and match["folder"] == "leftImg8bit" and file.lower().endswith(suffixes):
+                images[match["key"]] = file
+            elif match:
+                labels[match["key"]].append(file)
+        records = [
+            Record(key=key, streams={stream: path}, labels=tuple(labels[key]), tags=dict(zip(("split", "city"), key.split("/")[:-1])))
+            for key, path in images.items()
+        ]
+        return assemble(tree, self.name, streams, records, [file for file in tree.files if "/" not in file and is_table(file)])
+
+
+CITYSCAPES = re.compile(
+    r"(?P<folder>\w+)/(?P<key>(?:[^/]+/)*[^/]+?)"
+    r"_(?:leftImg8bit|rightImg8bit|gtFine|gtCoarse|disparity|camera|vehicle|timestamp)[^/]*"
+)
+
+
+def _around(tree: Tree, layout: str, streams: Streams, anchor: str, beside: tuple[str, ...] | None) -> Collection:
+    """Records are the recordings below `anchor`; their labels lie in the folders `beside` it, in any when that is None."""
+    stream, suffixes = only(streams, layout)
+    records = []
+    for group in _groups(tree, {anchor}).values():
+        labels = tuple(sorted(
+            path for folder, paths in group.items() for path in paths if folder != anchor and (beside is None or folder in beside)
+        ))
+        for path in group.get(anchor, []):
+            if path.lower().endswith(suffixes):
+                records.append(Record(key=stem(path), streams={stream: path}, labels=labels))
+    owned = {path for record in records for path in record.labels}
+    tables = [file for file in tree.files if file not in owned and (is_table(file) or _is_list(file))]
+    return assemble(tree, layout, streams, records, tables)
+
+
+def _groups(tree: Tree, anchors: set[str]) -> Mapping[str, Group]:
+    """What has the same name in folders beside an anchor: "training/000012" -> {"image_2": [...], "calib": [...]}."""
+    groups: dict[str, Group] = defaultdict(lambda: defaultdict(list))
+    places = {above for folder in tree.folders for above, name in [_split(folder)] if name in anchors}
+    for file in tree.files:
+        for above, folder, below in _places(file):
+            if above in places and "ImageSets" != folder:
+                groups[above + stem(below)][folder].append(file)
+                break
+    return groups
+
+
+def _places(file: str) -> Iterator[tuple[str, str, str]]:
+    """"a/b/x.png" -> ("a/", "b", "x.png"), ("", "a", "b/x.png"): above, folder, below, the deepest folder first."""
+    parts = file.split("/")
+    for place in reversed(range(len(parts) - 1)):
+        yield "".join(part + "/" for part in parts[:place]), parts[place], "/".join(parts[place + 1 :])
+
+
+def _split(folder: str) -> tuple[str, str]:
+    above, slash, name = folder.rpartition("/")
+    return above + slash, name
+
+
+def _last(folder: str) -> str:
+    return folder.rpartition("/")[2]
+
+
+def _is_list(file: str) -> bool:
+    return "ImageSets/" in file and file.lower().endswith(".txt")

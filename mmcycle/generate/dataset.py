@@ -1,0 +1,187 @@
+"""A labelled data set written again in the other domain: same tree, same names, same labels, every file traceable."""
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from mmcycle import files
+from mmcycle.data import labels as label_files
+from mmcycle.errors import MmcycleError, UserError
+from mmcycle.generate import ledger
+from mmcycle.generate.engines import run_local
+from mmcycle.generate.manifest import MANIFEST, QUARANTINE, Label, Quarantined, Row, from_line, read_rows, to_line
+from mmcycle.generate.plan import Item, Plan, check_begun, choose, outline, outputs, plan_generation, table_name
+from mmcycle.generate.shard import Loader, Outcome, Portion, Share, Translates
+
+
+class Job(NamedTuple):
+    """What became of a job: done (now) + skipped (done before) + quarantined == total."""
+
+    done: int
+    skipped: int
+    quarantined: int
+    total: int
+    manifest: Path
+    outline: str                        # what the job is, in a few plain lines
+    strays: tuple[tuple[str, str], ...]
+
+
+def load_translator(run: Path, direction: str, share: Share) -> Translates:
+    """The translator of a training run: the GPUs in turn, or a fair share of this machine's cores."""
+    import torch
+
+    from mmcycle.generate.translator import Translator
+
+    device = "auto"
+    if share.workers > 1 and torch.cuda.is_available():
+        device = f"cuda:{share.worker % torch.cuda.device_count()}"
+    elif share.workers > 1:
+        torch.set_num_threads(max(1, torch.get_num_threads() // share.workers))
+    return Translator.load(run, direction, device=device)
+
+
+def generate(
+    source: Path,
+    out: Path,
+    with_: Mapping[str, str],
+    *,
+    layout: str | None = None,
+    copies: int = 1,
+    seed: int = 0,
+    devices: int = 1,
+    engine: Literal["local"] = "local",
+    on_error: Literal["stop", "quarantine"] = "stop",
+    strength: tuple[float, float] = (1.0, 1.0),
+    labels: Literal["keep", "class"] = "keep",
+    dry_run: bool = False,
+    progress: Callable[[Job], None] = lambda job: None,
+    load: Loader = load_translator,
+) -> Job:
+    """Translate the streams of `with_` ({"image": "RUN:ab"}), copy the others and the labels, list all in a manifest.
+
+    Run the same call again to resume: what is done is skipped, what was quarantined is tried again, and the final
+    bytes are those of a run that was never interrupted, on any number of devices. `progress` hears of every item.
+
+    Labels are copied byte for byte. So are tables, unless there are several copies or something is quarantined: then
+    they are rewritten, to name every copy that exists and nothing that does not.
+
+    UserError: the job cannot begin. RecordingError: a recording is broken and on_error is "stop".
+    MmcycleError: a full disk, a dead worker. engines.Interrupted: a signal. In each case what is done is kept.
+    """
+    choose("engine", engine, ("local",))
+    if devices < 1:
+        raise UserError(f"devices is {devices}; it must be 1 or more")
+    plan = plan_generation(Path(source), Path(out), with_, layout, copies, seed, on_error, strength, labels, load)
+    job = Job(0, 0, 0, len(plan.items), plan.task.out / MANIFEST, outline(plan), plan.collection.strays)
+    if dry_run:
+        return job
+    with ledger.alone(plan.task.out):
+        return _run(plan, job, devices, progress)
+
+
+def _run(plan: Plan, job: Job, devices: int, progress: Callable[[Job], None]) -> Job:
+    """Do what is left of the job, then list it."""
+    out = plan.task.out
+    check_begun(plan)                   # again, now that no other process can begin there
+    begun = ledger.read_job(out)
+    if begun is None:
+        ledger.write_job(out, plan.identity, None)
+    for path in ledger.leftovers(out):
+        path.unlink(missing_ok=True)
+    rows = _rows_done(plan)
+    job = job._replace(skipped=len(rows))
+    if begun is not None and len(rows) == job.total and _is_whole(plan):
+        ledger.clear(out)
+        return job
+    if begun is not None and begun.get("finished"):
+        ledger.write_job(out, plan.identity, None)
+
+    def tell(outcome: Outcome) -> None:
+        nonlocal job
+        job = job._replace(done=job.done + (not outcome.quarantined), quarantined=job.quarantined + outcome.quarantined)
+        progress(job)
+
+    left = [
+        Portion(record, tuple(copy for copy in range(plan.task.copies) if (record.key, copy) not in rows))
+        for record in plan.collection.records
+    ]
+    run_local(plan.task, [portion for portion in left if portion.copies], devices, plan.translators, tell)
+    _finish(plan)
+    return job
+
+
+def _rows_done(plan: Plan) -> dict[Item, Row]:
+    """What earlier runs finished under the names of this plan and is still there."""
+    out, tables = plan.task.out, set(plan.tables)
+    wanted, names = set(plan.items), {name for name, _ in outputs(plan)}
+    rows = _journaled(out)[0]
+    if (out / MANIFEST).exists():
+        for row in read_rows(out):
+            kept = tuple(label for label in row.labels if label.source not in tables)
+            rows.setdefault((row.key, row.copy), dataclasses.replace(row, labels=kept))
+
+    def there(row: Row) -> bool:
+        return all(entry.output in names and (out / entry.output).is_file() for entry in (*row.streams.values(), *row.labels))
+
+    return {item: row for item, row in rows.items() if item in wanted and there(row)}
+
+
+def _journaled(out: Path) -> tuple[dict[Item, Row], dict[Item, Quarantined]]:
+    rows: dict[Item, Row] = {}
+    bad: dict[Item, Quarantined] = {}
+    for line in ledger.journal_lines(out):
+        for kind, found in ((Row, rows), (Quarantined, bad)):
+            try:
+                value = from_line(kind, line)
+            except ValueError:          # neither: a line that the disk damaged is work to do again
+                continue
+            found[value.key, value.copy] = value
+            break
+    return rows, bad
+
+
+def _is_whole(plan: Plan) -> bool:
+    """Whether a finished job still has its lists and tables."""
+    out = plan.task.out
+    return ledger.finished(out) is not None and all((out / name).is_file() for name in (MANIFEST, *map(table_name, plan.tables)))
+
+
+def _finish(plan: Plan) -> None:
+    """Write the tables, the manifest and the quarantine; only then the job counts as finished."""
+    out, rows, bad = plan.task.out, _rows_done(plan), _journaled(plan.task.out)[1]
+    missing = [item for item in plan.items if item not in rows and item not in bad]
+    if missing:
+        raise MmcycleError(f"{out}: {len(missing)} of {len(plan.items)} are not there, the first is {missing[0][0]!r}; "
+                           "run the same line again")
+    bad = {item: bad[item] for item in sorted(bad) if item not in rows}
+    tables = tuple(_write_table(plan, table, rows) for table in plan.tables)
+    if bad:
+        files.write_text(out / QUARANTINE, "".join(to_line(row) for row in bad.values()))
+    else:
+        (out / QUARANTINE).unlink(missing_ok=True)
+
+    def write(temporary: Path) -> None:
+        with temporary.open("w", encoding="utf-8") as file:
+            for item in sorted(rows):
+                file.write(to_line(dataclasses.replace(rows[item], labels=rows[item].labels + tables)))
+
+    files.write_atomic(out / MANIFEST, write)
+    ledger.write_job(out, plan.identity, {"done": len(rows), "quarantined": len(bad), "total": len(plan.items)})
+    ledger.clear(out)
+
+
+def _write_table(plan: Plan, table: str, rows: dict[Item, Row]) -> Label:
+    """Copy a table byte for byte, or rewrite it so that it names all that was written and nothing else."""
+    name = table_name(table)
+    original, target = plan.task.source / table, files.inside(plan.task.out, name)
+    before = files.sha256(original)
+    if plan.task.copies == 1 and len(rows) == len(plan.items):
+        files.copy_atomic(original, target)
+    else:
+        names = {item: {stream: entry.output for stream, entry in row.streams.items()} for item, row in rows.items()}
+        text = label_files.remap(plan.collection, table, names)
+        files.write_atomic(target, lambda temporary: temporary.write_bytes(text) and None)
+    after = files.sha256(target)
+    return Label(source=table, source_sha256=before, output=name, sha256=after, how="copied" if before == after else "remapped")

@@ -1,0 +1,113 @@
+"""A trained direction as one file for other programs: ONNX, torch.export (pt2) or safetensors, checked before it is kept."""
+import contextlib
+import io
+import json
+import logging
+import warnings
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.export import Dim
+
+from mmcycle import __version__
+from mmcycle.config import to_dict
+from mmcycle.core import nets
+from mmcycle.errors import MmcycleError, UserError, need
+from mmcycle.files import write_atomic
+from mmcycle.generate.translator import METADATA, Translator
+
+Format = Literal["onnx", "pt2", "safetensors"]
+TOLERANCE = 1e-3                    # largest difference from torch on [-1, 1]
+
+
+def export(translator: Translator, to: Format, file: Path) -> float:
+    """Write `file` and return its largest difference from torch; MmcycleError when that is over 1e-3, and nothing is kept.
+
+    ONNX and pt2 take (B, C, H, W) in [-1, 1]; B is free, and so are H and W, multiples of the stride, where both
+    domains share one grid. The config travels inside every format.
+    """
+    writers = {"onnx": _write_onnx, "pt2": _write_pt2, "safetensors": _write_safetensors}
+    if to not in writers:
+        raise UserError(f"cannot export to {to!r}: choose one of {', '.join(writers)}")
+    differences: list[float] = []
+    try:
+        write_atomic(file, lambda temporary: differences.append(_checked(writers[to](translator, temporary), to)))
+    finally:
+        translator.generator.to(translator.device)      # the writers work on the CPU
+    return differences[0]
+
+
+def _checked(difference: float, to: str) -> float:
+    if not difference <= TOLERANCE:
+        raise MmcycleError(f"the {to} model differs from torch by {difference:.2g}, more than {TOLERANCE:g}; it was not kept")
+    return difference
+
+
+def _write_onnx(translator: Translator, path: Path) -> float:
+    onnxruntime = need("onnxruntime", "export --to onnx", "mmcycle[export]")
+    need("onnxscript", "export --to onnx", "mmcycle[export]")
+    example, other, free = _examples(translator)
+    with _quiet():
+        program = torch.onnx.export(
+            translator.generator, (example,), dynamo=True, dynamic_shapes=free, input_names=["source"],
+            output_names=["translation"], verbose=False,
+        )
+    program.model.metadata_props[METADATA] = _header(translator)
+    program.save(str(path))
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return _difference(translator, lambda x: torch.from_numpy(session.run(None, {"source": x.numpy()})[0]), (example, other))
+
+
+def _write_pt2(translator: Translator, path: Path) -> float:
+    example, other, free = _examples(translator)
+    program = torch.export.export(translator.generator, (example,), dynamic_shapes=free)
+    torch.export.save(program, path, extra_files={METADATA: _header(translator)})
+    return _difference(translator, program.module(), (example, other))
+
+
+def _write_safetensors(translator: Translator, path: Path) -> float:
+    weights = {name: value.contiguous() for name, value in translator.generator.cpu().state_dict().items()}
+    save_file(weights, path, metadata={METADATA: _header(translator)})
+    example, other, _ = _examples(translator)
+    again = Translator.load(path, translator.direction, device="cpu")
+    return _difference(translator, again.generator, (example, other))
+
+
+def _header(translator: Translator) -> str:
+    return json.dumps({"version": __version__, "direction": translator.direction, "config": to_dict(translator.config)})
+
+
+def _examples(translator: Translator) -> tuple[Tensor, Tensor, Any]:
+    """Two batches of different sizes and what may change between them."""
+    translator.generator.cpu()
+    rng = torch.Generator().manual_seed(0)
+    channels, height, width = translator.source.shape
+    example = torch.rand(2, channels, height, width, generator=rng) * 2 - 1
+    batch = Dim("batch", min=1, max=1024)
+    if not translator.extensive:
+        return example, torch.rand(3, channels, height, width, generator=rng) * 2 - 1, ({0: batch},)
+    stride = nets.STRIDE[translator.config.model.generator]
+    free = {0: batch, 2: stride * Dim("rows", min=2, max=4096), 3: stride * Dim("columns", min=2, max=4096)}
+    other = torch.rand(3, channels, height + 2 * stride, width + stride, generator=rng) * 2 - 1
+    return example, other, (free,)
+
+
+@torch.inference_mode()
+def _difference(translator: Translator, model: Any, batches: tuple[Tensor, ...]) -> float:
+    return max((model(x.clone()) - translator.generator(x)).abs().max().item() for x in batches)
+
+
+@contextlib.contextmanager
+def _quiet():
+    """The exporter talks a lot about what it does not need."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)

@@ -1,0 +1,248 @@
+"""A plan is a generation that was checked before its first file is written: what goes where, and what refuses it."""
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import mmcycle
+from mmcycle.data import labels as label_files
+from mmcycle.data.layouts import scan
+from mmcycle.data.records import Collection
+from mmcycle.errors import UserError
+from mmcycle.generate import ledger
+from mmcycle.generate.manifest import MANIFEST, OWN, QUARANTINE, Quarantined, Row, from_line
+from mmcycle.generate.shard import Loader, Share, Task, Translates, load_translators, output_name
+
+Item = tuple[str, int]                  # key, copy
+LIBRARIES = ("torch", "numpy", "pillow", "soundfile")       # those that decide the bytes of an output
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A job that was checked and may begin."""
+
+    task: Task
+    collection: Collection
+    translators: dict[str, Translates]
+    tables: tuple[str, ...]
+    identity: dict[str, Any]            # what job.json says; a rerun must say the same
+
+    @property
+    def items(self) -> list[Item]:
+        return [(record.key, copy) for record in self.collection.records for copy in range(self.task.copies)]
+
+
+def plan_generation(
+    source: Path, out: Path, with_: Mapping[str, str], layout: str | None, copies: int, seed: int,
+    on_error: str, strength: tuple[float, float], labels: str, load: Loader,
+) -> Plan:
+    """Check everything that can be checked before the first file is written."""
+    choose("on_error", on_error, ("stop", "quarantine"))
+    choose("labels", labels, ("keep", "class"))
+    _check_folders(source, out)
+    runs = {stream: _parse_run(stream, str(value)) for stream, value in with_.items()}
+    if not runs:
+        raise UserError("no stream is to be translated; name one with its run, such as --with image=runs/day_to_night:ab")
+    task = Task(source=source, out=out, runs=runs, load=load, copies=copies, seed=seed, strength=strength,
+                keeps_labels=labels == "keep", quarantines=on_error == "quarantine", versions=_versions())
+    translators = load_translators(task, Share())
+    _check_copies(copies, strength, translators)
+    collection = scan(source, {stream: one.source.suffixes for stream, one in translators.items()}, layout)
+    _check_streams(collection, translators)
+    _check_labels(collection, translators, labels)
+    tables = tuple(name for name in collection.tables if not _is_our_own(source, name)) if labels == "keep" else ()
+    plan = Plan(task, collection, translators, tables, _identity(task, collection, translators))
+    _check_names(plan)
+    check_begun(plan)
+    _check_tables(plan)
+    return plan
+
+
+def outline(plan: Plan) -> str:
+    """The job in a few lines, for a person who is about to start it."""
+    task, collection = plan.task, plan.collection
+    named = sorted({stream for record in collection.records for stream in record.streams})
+    count = sum(len(record.labels) for record in collection.records)
+    lines = [f"{collection.root}: {len(collection.records)} records, layout {collection.layout}, {task.copies} copies -> {task.out}"]
+    for stream in named:
+        one = plan.translators.get(stream)
+        lines.append(f"  {stream}: copied" if one is None else
+                     f"  {stream}: {type(one.source).__name__} -> {type(one.target).__name__} by {one.run} "
+                     f"({one.direction}, sha256 {one.sha256[:12]})")
+    lines.append(f"  labels: {count} files and {len(collection.tables)} tables, {'kept' if task.keeps_labels else 'only tags kept'}")
+    lines += [f"  {table} -> {table_name(table)}" for table in plan.tables if table_name(table) != table]
+    if collection.strays:
+        lines.append(f"  left out: {len(collection.strays)} files that no record claims, such as {collection.strays[0][0]}")
+    for record in collection.records[:3]:
+        for stream, path in record.streams.items():
+            lines.append(f"  {path} -> {output_name(path, 0, plan.translators.get(stream))}")
+    return "\n".join(lines)
+
+
+def _check_folders(source: Path, out: Path) -> None:
+    if not source.is_dir():
+        raise UserError(f"{source}: {'is not a folder' if source.exists() else 'does not exist'}; name the labelled data set's folder")
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out}: is a file; name a new folder for the data set to be written")
+    real_source, real_out = source.resolve(), out.resolve()
+    if real_source == real_out:
+        raise UserError(f"{out}: is the source itself; name another folder, the source is never changed")
+    if real_out.is_relative_to(real_source):
+        raise UserError(f"{out}: lies inside the source {source}; name a folder outside of it")
+    if real_source.is_relative_to(real_out):
+        raise UserError(f"{source}: the source lies inside {out}; name a folder that does not hold it")
+
+
+def _parse_run(stream: str, value: str) -> tuple[Path, str]:
+    """"RUN", "RUN:ab" or "RUN:ba" -> the run and the direction."""
+    head, colon, tail = value.rpartition(":")
+    run, direction = (head, tail) if colon and tail in ("ab", "ba") else (value, "ab")
+    if not Path(run).exists():
+        raise UserError(f"--with {stream}={value}: there is no run at {run}; write STREAM=RUN, STREAM=RUN:ab or STREAM=RUN:ba")
+    return Path(run), direction
+
+
+def _check_copies(copies: int, strength: tuple[float, float], translators: dict[str, Translates]) -> None:
+    low, high = strength
+    if copies < 1:
+        raise UserError(f"copies is {copies}; it must be 1 or more")
+    if not (math.isfinite(low) and math.isfinite(high) and 0 <= low <= high):
+        raise UserError(f"strength is ({low}, {high}); it must be a range of numbers from 0, the low end first")
+    varies = any(one.stochastic for one in translators.values())
+    if copies > 1 and low == high and not varies:
+        raise UserError(f"{copies} copies with the one strength {high} would be identical, which helps nobody; "
+                        "give a range of strengths, such as 0.5 to 1.0, or one copy")
+
+
+def _check_streams(collection: Collection, translators: dict[str, Translates]) -> None:
+    if not collection.records:
+        raise UserError(f"{collection.root}: the layout {collection.layout!r} found no records in it")
+    known = sorted({stream for record in collection.records for stream in record.streams})
+    for stream, translator in translators.items():
+        if stream not in known:
+            hint = get_close_matches(stream, known, n=1)
+            raise UserError(f"--with {stream}: {collection.root} has no stream of that name."
+                            f"{f' Did you mean {hint[0]!r}?' if hint else ''} It has: {', '.join(known)}.")
+        for record in collection.records:
+            path = record.streams.get(stream)
+            if path is not None and not path.lower().endswith(translator.source.suffixes):
+                raise UserError(f"{path}: the run of stream {stream!r} reads {', '.join(translator.source.suffixes)}, not this")
+
+
+def _check_labels(collection: Collection, translators: dict[str, Translates], labels: str) -> None:
+    """A box in a photograph is no box in a sweep: across modalities only what is true of the whole record carries."""
+    crossing = [stream for stream, one in translators.items() if type(one.source) is not type(one.target)]
+    found = next((record.labels[0] for record in collection.records if record.labels), next(iter(collection.tables), None))
+    if crossing and found is not None and labels == "keep":
+        one = translators[crossing[0]]
+        raise UserError(f"{found}: labels made for {type(one.source).__name__} do not hold for {type(one.target).__name__} "
+                        f"(stream {crossing[0]!r}); keep only classes and other tags with labels='class'")
+
+
+def _check_names(plan: Plan) -> None:
+    """Every output has one origin, and none stands in the way of what generate itself writes."""
+    origins: dict[str, tuple[str, int]] = {}
+    for name, origin in outputs(plan):
+        if name in OWN or name.split("/")[0] == ledger.PLACE:
+            raise UserError(f"{origin[0]}: would be written over generate's own {name}; rename it in the source")
+        if origins.setdefault(name, origin) != origin:
+            first, second = origins[name], origin
+            raise UserError(f"{name}: both {first[0]} (copy {first[1]}) and {second[0]} (copy {second[1]}) would be written there; "
+                            "rename one of them in the source")
+
+
+def _check_tables(plan: Plan) -> None:
+    """A table that cannot be rewritten is refused now, not after a night of work."""
+    if plan.task.copies > 1:
+        names = {(record.key, copy): {stream: output_name(path, copy, plan.translators.get(stream)) for stream, path in record.streams.items()}
+                 for record in plan.collection.records for copy in range(plan.task.copies)}
+        for table in plan.tables:
+            label_files.remap(plan.collection, table, names)
+
+
+def outputs(plan: Plan) -> list[tuple[str, tuple[str, int]]]:
+    """(output, (source, copy)) of everything that the job will write."""
+    named = [(table_name(table), (table, 0)) for table in plan.tables]
+    for record in plan.collection.records:
+        for copy in range(plan.task.copies):
+            for stream, path in record.streams.items():
+                named.append((output_name(path, copy, plan.translators.get(stream)), (path, copy)))
+            for path in record.labels if plan.task.keeps_labels else ():
+                named.append((label_files.copy_name(path, copy), (path, copy)))
+    return named
+
+
+def table_name(table: str) -> str:
+    """Where a table stands in OUT: a source's own manifest.jsonl makes room, the layout `table` reads it by this name too."""
+    return "metadata.jsonl" if table == MANIFEST else table
+
+
+def check_begun(plan: Plan) -> None:
+    """A folder with something in it is either this very job, begun before, or somebody's."""
+    out = plan.task.out
+    begun = ledger.read_job(out)
+    if begun is None:
+        if out.is_dir() and any(entry.name != ledger.PLACE for entry in out.iterdir()):
+            raise UserError(f"{out}: is not empty and was not begun by generate; name a new folder, nothing is overwritten")
+        return
+    new = json.loads(json.dumps(plan.identity))
+    differing = [f"{name} was {_short(begun.get(name))} and is now {_short(new[name])}" for name in new if begun.get(name) != new[name]]
+    if differing:
+        raise UserError(f"{out}: was begun by a different job: {'; '.join(differing)}. "
+                        "Repeat the first line exactly to resume it, or name another folder.")
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 200 else text[:200] + "..."
+
+
+def _identity(task: Task, collection: Collection, translators: dict[str, Translates]) -> dict[str, Any]:
+    """What must not change between a run and its resumption; not the number of devices, nor what happens on errors."""
+    listing = [[record.key, record.streams, record.labels, record.tags] for record in collection.records]
+    return {
+        "source": str(task.source),
+        "layout": collection.layout,
+        "with": {stream: {"sha256": one.sha256, "direction": one.direction} for stream, one in translators.items()},
+        "copies": task.copies,
+        "seed": task.seed,
+        "strength": list(task.strength),
+        "labels": "keep" if task.keeps_labels else "class",
+        "records": len(collection.records),
+        "records_sha256": hashlib.sha256(json.dumps([listing, collection.tables]).encode()).hexdigest(),
+        "versions": task.versions,
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {"mmcycle": mmcycle.__version__}
+    for library in LIBRARIES:
+        try:
+            found[library] = version(library)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _is_our_own(source: Path, table: str) -> bool:
+    """Whether a source that generate itself wrote offers its manifest or quarantine as a table: OUT gets new ones."""
+    if table not in (MANIFEST, QUARANTINE):
+        return False
+    with (source / table).open("rb") as file:
+        try:
+            from_line(Row if table == MANIFEST else Quarantined, file.readline())
+        except ValueError:
+            return False
+    return True
+
+
+def choose(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise UserError(f"{name} is {value!r}; it must be one of {', '.join(map(repr, allowed))}")

@@ -1,0 +1,156 @@
+"""One trained direction, applied to whole recordings of any size: padded to the network's stride, tiled where large.
+
+    night = Translator.load(Path("runs/day_to_night"), "ab")
+    picture = night(night.source.load(Path("day.jpg")))
+"""
+import hashlib
+import json
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+from torch.nn import functional as F
+
+from mmcycle.config import Config, from_dict
+from mmcycle.core import nets
+from mmcycle.core.model import generator
+from mmcycle.errors import UserError
+from mmcycle.generate.tiles import ALIGNMENT, translate_tiled
+from mmcycle.modality import Modality, grow
+from mmcycle.train import checkpoint
+
+Direction = Literal["ab", "ba"]
+METADATA = "mmcycle"                # the key of an exported file's header
+
+
+class Translator:
+    """Recordings of `source` -> recordings of `target`; deterministic, no state between calls."""
+
+    stochastic = False              # the same recording always gives the same translation
+
+    def __init__(
+        self, config: Config, direction: Direction, weights: dict[str, Tensor], *, run: str = "", device: str = "auto",
+        precision: Literal["32", "bf16"] = "32", tile: int = 1024, overlap: int = 128,
+    ):
+        """`tile` and `overlap` are pixels: a recording of more than tile x tile is translated in tiles of that side."""
+        if not 0 <= overlap <= tile // 2 or tile < 4 * ALIGNMENT:
+            raise UserError(f"tile {tile} with overlap {overlap} is not possible: tile is {4 * ALIGNMENT} or more, overlap at most half of it")
+        self.config, self.direction, self.run = config, direction, run
+        domains = {"a": config.a, "b": config.b}
+        self.source: Modality = domains[direction[0]].modality
+        self.target: Modality = domains[direction[1]].modality
+        self.device = torch.device(device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
+        self.precision, self.tile, self.overlap = precision, tile, overlap
+        self.sha256 = _digest(weights)
+        try:
+            self.generator = generator(self.source, self.target, config.model)
+            self.generator.load_state_dict(weights)
+        except (RuntimeError, ValueError) as error:
+            raise UserError(f"{run or 'the model'}: its weights do not fit its config: {error}") from error
+        self.generator.eval().requires_grad_(False).to(self.device)
+
+    @classmethod
+    def load(
+        cls, run: Path, direction: Direction = "ab", *, device: str = "auto", precision: Literal["32", "bf16"] = "32",
+        tile: int = 1024, overlap: int = 128,
+    ) -> "Translator":
+        """A run folder (its newest good checkpoint, moving averages) or a file made by `mmcycle export --to safetensors`."""
+        config, weights = _read(run, direction)
+        return cls(config, direction, weights, run=run.name, device=device, precision=precision, tile=tile, overlap=overlap)
+
+    def __call__(self, raw: Any, strength: float = 1.0) -> Any:
+        """One recording in native form -> its translation in the target's native form, at its own size.
+
+        strength in [0, 1] goes only part of the way; it needs domains of one shape.
+        """
+        x, context = self.source.to_tensor(raw)
+        y = self.translate(x, strength)
+        same = type(self.source) is type(self.target)
+        return self.target.from_tensor(y, context if same else None)
+
+    @torch.inference_mode()
+    def translate(self, x: Tensor, strength: float = 1.0) -> Tensor:
+        """(C, H, W) in [-1, 1] -> (C', H', W') in [-1, 1] on the CPU; H' W' are H W where the domains share one grid."""
+        if not 0 <= strength <= 1 or (strength != 1 and self.source.shape != self.target.shape):
+            raise UserError(f"strength {strength} is not possible here: it lies in [0, 1] and needs domains of one shape")
+        if not self.extensive:
+            y = self._forward(_resized(x, self.source.shape[-2:])[None])[0].cpu()
+            y = _resized(y, x.shape[-2:]) if self.source.shape[-2:] == self.target.shape[-2:] else y
+        elif x.shape[-2] * x.shape[-1] > self.tile**2:
+            wraps = self.source.wraps and self.target.wraps
+            y = translate_tiled(self.generator, x, self._whole, self._forward, self.tile, self.overlap, wraps)
+        else:
+            y = self._whole(x)
+        return torch.lerp(x, y, strength) if strength != 1 else y
+
+    @property
+    def extensive(self) -> bool:
+        """False where the model knows one size only: a modality says so, or latents are carried to another grid."""
+        regrids = any(isinstance(module, nets.Regrid) for module in self.generator.trunk)
+        return self.source.extensive and self.target.extensive and not regrids
+
+    def _whole(self, x: Tensor) -> Tensor:
+        """(C, H, W) -> (C', H, W), padded to what the network can halve, and cut back."""
+        height, width = x.shape[-2:]
+        stride = nets.STRIDE[self.config.model.generator]
+        padded = grow(x, _up_to(height, stride), _up_to(width, stride))
+        return self._forward(padded[None])[0, :, :height, :width].cpu()
+
+    def _forward(self, x: Tensor) -> Tensor:
+        mixed = torch.autocast(self.device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext()
+        with mixed:
+            return self.generator(x.to(self.device)).float()
+
+
+def _read(run: Path, direction: str) -> tuple[Config, dict[str, Tensor]]:
+    if direction not in ("ab", "ba"):
+        raise UserError(f"direction {direction!r} is unknown: ab or ba")
+    if run.is_file():
+        return _read_exported(run, direction)
+    path, damaged = checkpoint.newest_good(run / "checkpoints")
+    if path is None:
+        found = f"; {damaged[0]}" if damaged else ""
+        raise UserError(f"{run} holds no whole checkpoint{found}. Train first: mmcycle train CONFIG --out {run}")
+    averages, state = checkpoint.load_averages(path)
+    weights = {name.removeprefix(f"{direction}."): value for name, value in averages.items() if name.startswith(f"{direction}.")}
+    if not weights:
+        raise UserError(f"{run} was trained one way (loss.consistency=nce): it has no direction {direction!r}")
+    return from_dict(state["config"], f"{path}/state.json"), weights
+
+
+def _read_exported(file: Path, direction: str) -> tuple[Config, dict[str, Tensor]]:
+    try:
+        with safe_open(file, "pt") as opened:
+            header = json.loads((opened.metadata() or {}).get(METADATA, "{}"))
+            weights = {name: opened.get_tensor(name) for name in opened.keys()}
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{file} is not a model made by `mmcycle export --to safetensors`: {error}") from error
+    if not isinstance(header, dict) or "config" not in header:
+        raise UserError(f"{file} was not made by `mmcycle export --to safetensors`: its header holds no config")
+    if header.get("direction") != direction:
+        raise UserError(f"{file} holds direction {header.get('direction')!r}, asked for {direction!r}")
+    return from_dict(header["config"], str(file)), weights
+
+
+def _digest(weights: dict[str, Tensor]) -> str:
+    """SHA-256 over names and bytes: the same for a run and for what was exported from it."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        digest.update(name.encode())
+        digest.update(weights[name].detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _up_to(size: int, stride: int) -> int:
+    """The next multiple of stride; at least two cells of the latent, because one alone has no variance."""
+    return max(-(-size // stride), 2) * stride
+
+
+def _resized(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """(C, H, W) -> (C, *size), for a model that knows one size only."""
+    if tuple(x.shape[-2:]) == tuple(size):
+        return x
+    return F.interpolate(x[None], size=size, mode="bilinear", antialias=True)[0]
