@@ -17,6 +17,7 @@ from mmcycle.generate import engines, ledger
 from mmcycle.generate.dataset import generate
 from mmcycle.generate.manifest import item_seed, read_rows, verify
 from mmcycle.generate.shard import Share
+from mmcycle.interruption import Interrupted
 
 
 class Raw:
@@ -212,7 +213,7 @@ def test_a_signal_to_many_workers_finishes_their_items(run: Path, tmp_path: Path
             sent.append(os.kill(os.getpid(), signal.SIGINT))
 
     sent: list[None] = []
-    with pytest.raises(engines.Interrupted, match="stopped by SIGINT") as stop:
+    with pytest.raises(Interrupted, match="stopped by SIGINT") as stop:
         generate(source, out, {"raw": str(run)}, devices=2, load=load_slow, progress=interrupt)
     assert stop.value.code == 130
     job = generate(source, out, {"raw": str(run)}, load=load)

@@ -100,15 +100,6 @@ def test_a_residual_generator_begins_close_to_its_input():
     assert residual(x).abs().max() <= 1
 
 
-def test_the_subpixel_head_begins_without_a_checkerboard():
-    network = nets.SubpixelHead(4, 3, wraps=False)
-    nets.initialise(network)
-    y = network(noise(1, 4, 6, 6))
-    cells = y.unfold(2, 2, 2).unfold(3, 2, 2)           # (1, 3, 6, 6, 2, 2)
-    assert (cells - cells[..., :1, :1]).abs().max() == 0
-    assert y.std() > 0
-
-
 def test_a_resize_doubling_has_no_checkerboard_where_its_input_is_flat():
     network = nets._doubling(2, 2, "resize", wraps=False)[:2]
     x = torch.ones(1, 2, 4, 4)

@@ -34,7 +34,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def interrupted(run: Path, step: int) -> Path:
     """A copy of a run as it was after `step` steps, but for its log, which is longer as after a kill."""
-    copy = run.with_name(f"{run.name}-{step}")
+    copy = run.with_name(f"{run.name}-{step}-{len(list(run.parent.iterdir()))}")
     shutil.copytree(run, copy)
     for path in (copy / "checkpoints").glob("step-*"):
         if path.name > f"step-{step:08}":
@@ -87,14 +87,15 @@ def test_a_row_torn_by_a_kill_is_forgotten(root: Path) -> None:
 
 
 def test_a_run_of_another_config_is_refused_with_the_keys_that_differ(root: Path) -> None:
-    with pytest.raises(UserError, match=r"straight holds a run of another config: train.lr was 0.01, now 0.02; loss.cycle was 10.0, now 5.0") as caught:
+    with pytest.raises(UserError, match=r"straight holds a run of another config: loss.cycle was 10.0, now 5.0; train.lr was 0.01, now 0.02") as caught:
         train(tiny(root, "train.lr=0.02", "loss.cycle=5.0", "run.log_every=3"), root / "straight")
     assert "--fresh" in str(caught.value) and "log_every" not in str(caught.value)
 
 
 def test_fresh_forgets_the_run_that_was_there(root: Path) -> None:
     again = interrupted(root / "straight", 12)
-    (again / "samples" / "step-00000099.png").touch()
+    (again / "samples").mkdir(exist_ok=True)
+    (again / "samples/step-00000099.png").touch()
     trained(root, again.name, "train.steps=3", fresh=True)
     assert steps_saved(again) == [3] and len(rows(again)) == 3
     assert [path.name for path in (again / "samples").iterdir()] == ["step-00000003.png"]
@@ -127,6 +128,13 @@ def test_a_file_cannot_be_a_run(root: Path) -> None:
         train(tiny(root), root / "tiny.yaml")
 
 
+def test_before_the_first_checkpoint_a_config_may_still_be_mended(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="loss.task_network 'nowhere:net' could not be built"):
+        train(tiny(root, "loss.task=1", "loss.task_network=nowhere:net"), tmp_path)
+    train(tiny(root, "train.steps=1"), tmp_path)
+    assert steps_saved(tmp_path) == [1]
+
+
 # Recordings
 
 
@@ -146,7 +154,7 @@ def test_a_domain_of_one_recording_trains_and_says_so(root: Path, tmp_path: Path
     train(tiny(root, f"a.root={tmp_path}/one", "train.steps=2"), tmp_path / "run")
     assert steps_saved(tmp_path / "run") == [2]
     assert "note: " in capsys.readouterr().err
-    assert Image.open(tmp_path / "run/samples/step-00000002.png").height == (1 + 4) * (32 + 4)
+    assert size_of(tmp_path / "run/samples/step-00000002.png") == (3 * 36, (1 + 4) * 36)
 
 
 @pytest.fixture
@@ -168,7 +176,7 @@ def test_a_broken_recording_can_be_passed_over_and_is_told(root: Path, broken: P
     events = rows(run, "bad recording")
     assert {row["path"] for row in events} == {f"{broken}/02.png"} and events[0]["why"].startswith(f"{broken}/02.png")
     assert 1 <= len(events) <= 2 and steps_saved(run) == [4, 8, 12]        # a pass is eight steps
-    assert Image.open(run / "samples/step-00000012.png").height == (3 + 4) * (32 + 4)
+    assert size_of(run / "samples/step-00000012.png") == (3 * 36, (3 + 4) * 36)
 
 
 def test_events_of_steps_that_are_done_again_are_not_told_twice(root: Path, broken: Path) -> None:
@@ -229,24 +237,29 @@ def test_the_count_of_bad_steps_survives_a_resume(root: Path, monkeypatch: pytes
 # What a run leaves behind
 
 
+def size_of(path: Path) -> tuple[int, int]:
+    with Image.open(path) as picture:
+        return picture.size
+
+
 def test_samples_show_four_recordings_of_each_domain_there_and_back(root: Path) -> None:
     samples = root / "straight/samples"
     assert sorted(path.name for path in samples.iterdir()) == ["step-00000006.png", "step-00000012.png"]
     for path in samples.iterdir():
-        assert Image.open(path).size == (3 * (32 + 4), 2 * 4 * (32 + 4))        # a gap of 4 pixels after each picture
+        assert size_of(path) == (3 * (32 + 4), 2 * 4 * (32 + 4))                # a gap of 4 pixels after each picture
 
 
 def test_samples_of_one_way_have_no_way_back(root: Path, tmp_path: Path) -> None:
     train(tiny(root, "loss.consistency=nce", "train.steps=1"), tmp_path)
-    assert Image.open(tmp_path / "samples/step-00000001.png").size == (2 * 36, 4 * 36)
+    assert size_of(tmp_path / "samples/step-00000001.png") == (2 * 36, 4 * 36)
 
 
 def test_samples_of_three_recordings_show_all_three(root: Path, tmp_path: Path) -> None:
     photographs(tmp_path / "three", count=3)
     train(tiny(root, f"a.root={tmp_path}/three", "train.steps=1"), tmp_path / "run")
-    sheet = Image.open(tmp_path / "run/samples/step-00000001.png")
-    pictures = [sheet.crop((0, top, 32, top + 32)).tobytes() for top in (0, 36, 72)]
-    assert sheet.height == (3 + 4) * 36 and len(set(pictures)) == 3
+    with Image.open(tmp_path / "run/samples/step-00000001.png") as sheet:
+        pictures = [sheet.crop((0, top, 32, top + 32)).tobytes() for top in (0, 36, 72)]
+        assert sheet.height == (3 + 4) * 36 and len(set(pictures)) == 3
 
 
 def test_the_logged_rate_is_the_schedule_also_after_a_resume(root: Path) -> None:

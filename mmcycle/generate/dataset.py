@@ -68,7 +68,7 @@ def generate(
     they are rewritten, to name every copy that exists and nothing that does not.
 
     UserError: the job cannot begin. RecordingError: a recording is broken and on_error is "stop".
-    MmcycleError: a full disk, a dead worker. engines.Interrupted: a signal. In each case what is done is kept.
+    MmcycleError: a full disk, a dead worker. Interrupted: a signal. In each case what is done is kept.
     """
     choose("engine", engine, ("local",))
     if devices < 1:
@@ -123,7 +123,8 @@ def _rows_done(plan: Plan) -> dict[Item, Row]:
             rows.setdefault((row.key, row.copy), dataclasses.replace(row, labels=kept))
 
     def there(row: Row) -> bool:
-        return all(entry.output in names and (out / entry.output).is_file() for entry in (*row.streams.values(), *row.labels))
+        entries = (*row.streams.values(), *row.labels)
+        return all(entry.output in names and (out / entry.output).is_file() for entry in entries)
 
     return {item: row for item, row in rows.items() if item in wanted and there(row)}
 
@@ -144,8 +145,8 @@ def _journaled(out: Path) -> tuple[dict[Item, Row], dict[Item, Quarantined]]:
 
 def _is_whole(plan: Plan) -> bool:
     """Whether a finished job still has its lists and tables."""
-    out = plan.task.out
-    return ledger.finished(out) is not None and all((out / name).is_file() for name in (MANIFEST, *map(table_name, plan.tables)))
+    out, names = plan.task.out, (MANIFEST, *map(table_name, plan.tables))
+    return ledger.finished(out) is not None and all((out / name).is_file() for name in names)
 
 
 def _finish(plan: Plan) -> None:
@@ -184,4 +185,5 @@ def _write_table(plan: Plan, table: str, rows: dict[Item, Row]) -> Label:
         text = label_files.remap(plan.collection, table, names)
         files.write_atomic(target, lambda temporary: temporary.write_bytes(text) and None)
     after = files.sha256(target)
-    return Label(source=table, source_sha256=before, output=name, sha256=after, how="copied" if before == after else "remapped")
+    how = "copied" if before == after else "remapped"
+    return Label(source=table, source_sha256=before, output=name, sha256=after, how=how)

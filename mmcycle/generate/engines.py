@@ -3,49 +3,19 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from types import FrameType
 
 from mmcycle.errors import MmcycleError, RecordingError, UserError
 from mmcycle.generate.shard import Outcome, Portion, Share, Task, Translates, load_translators, translate_shard
+from mmcycle.interruption import Interrupted, signals
 
-ERRORS = {kind.__name__: kind for kind in (RecordingError, UserError, MmcycleError)}    # from the narrowest to the widest
-
-
-class Interrupted(KeyboardInterrupt):
-    """A signal stopped the work after the item in hand; the command line prints it and exits with `code`."""
-
-    def __init__(self, number: int, message: str) -> None:
-        super().__init__(message)
-        self.code = 128 + number
-
-
-@contextmanager
-def signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM instead of dying of the first; the second one of a kind acts as it always did."""
-    caught: list[int] = []
-    if threading.current_thread() is not threading.main_thread():      # only the main thread may ask for signals
-        yield caught
-        return
-
-    def note(number: int, frame: FrameType | None) -> None:
-        caught.append(number)
-        signal.signal(number, before[number])
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield caught
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+ERRORS = {kind.__name__: kind for kind in (RecordingError, UserError, MmcycleError)}    # the narrowest first
 
 
 def run_local(
-    task: Task, portions: list[Portion], devices: int, translators: dict[str, Translates], tell: Callable[[Outcome], None]
+    task: Task, portions: list[Portion], devices: int, translators: dict[str, Translates], tell: Callable[[Outcome], None],
 ) -> None:
     """Translate the portions in this process, or in `devices` others; returns when all are done.
 
@@ -68,7 +38,8 @@ def _run_processes(task: Task, shards: list[list[Portion]], tell: Callable[[Outc
     try:
         for number, shard in enumerate(shards):
             here, there = context.Pipe()
-            process = context.Process(target=_work, args=(task, shard, number, len(shards), there), name=f"mmcycle-{number}")
+            given = (task, shard, number, len(shards), there)
+            process = context.Process(target=_work, args=given, name=f"mmcycle-{number}")
             process.start()
             there.close()
             workers[here] = process
@@ -81,7 +52,9 @@ def _run_processes(task: Task, shards: list[list[Portion]], tell: Callable[[Outc
         raise failure
 
 
-def _listen(workers: dict[Connection, SpawnProcess], tell: Callable[[Outcome], None], caught: list[int]) -> MmcycleError | None:
+def _listen(
+    workers: dict[Connection, SpawnProcess], tell: Callable[[Outcome], None], caught: list[int]
+) -> MmcycleError | None:
     """Pass on what the workers say until all have ended; the first failure, if any, stops the rest."""
     failure: MmcycleError | None = None
     told_to_stop = False

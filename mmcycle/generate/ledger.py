@@ -1,4 +1,4 @@
-"""OUT/.mmcycle: the description of a job, the lock that keeps a second process away, and the journals of its workers."""
+"""OUT/.mmcycle: the description of a job, the lock that keeps other processes away, and the journals of its workers."""
 from __future__ import annotations
 
 import json
@@ -27,9 +27,9 @@ def read_job(out: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); without it the job cannot be resumed. Use another folder.") from error
+        raise UserError(f"{path}: cannot be read ({error}), so the job cannot be resumed. Use another folder.") from error
     if not isinstance(job, dict) or not isinstance(job.get("source"), str):
-        raise UserError(f"{path}: does not describe a job; without it the job cannot be resumed. Use another folder.")
+        raise UserError(f"{path}: does not describe a job, so it cannot be resumed. Use another folder.")
     return job
 
 

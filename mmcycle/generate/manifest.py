@@ -169,7 +169,8 @@ class _Check:
     def row(self, row: Row, number: int) -> None:
         self.rows += 1
         if self.last is not None and (row.key, row.copy) <= self.last:
-            self.problems.append(f"{MANIFEST}, line {number}: {row.key!r} copy {row.copy} is listed twice or out of order")
+            item = f"{row.key!r} copy {row.copy}"
+            self.problems.append(f"{MANIFEST}, line {number}: {item} is listed twice or out of order")
         self.last = (row.key, row.copy)
         for entry in (*row.streams.values(), *row.labels):
             if self._file(entry.output, entry.sha256):
@@ -223,7 +224,8 @@ class _Check:
         except UserError as error:
             self.problems.append(str(error))
         for path in ledger.leftovers(self.out):
-            self.problems.append(f"{path.relative_to(self.out).as_posix()}: left by a killed writer; run `mmcycle generate` again")
+            name = path.relative_to(self.out).as_posix()
+            self.problems.append(f"{name}: left by a killed writer; run `mmcycle generate` again")
 
     def totals(self) -> None:
         """done + quarantined == total == records * copies, as the finished job counted them."""
@@ -235,8 +237,9 @@ class _Check:
         for name, found in (("done", self.rows), ("quarantined", self.quarantined)):
             if finished[name] != found:
                 self.problems.append(f"the job counted {finished[name]} {name}, the files list {found}")
-        if finished["done"] + finished["quarantined"] != finished["total"]:
-            self.problems.append(f"{finished['done']} done and {finished['quarantined']} quarantined are not {finished['total']}")
+        done, quarantined, total = (finished[name] for name in ledger.COUNTS)
+        if done + quarantined != total:
+            self.problems.append(f"{done} done and {quarantined} quarantined are not {total}")
 
     def counts(self) -> dict[str, int]:
         return {"rows": self.rows, "files": len(self.seen), "labels": len(self.labels), "quarantined": self.quarantined,

@@ -49,7 +49,7 @@ def plan_generation(
     _check_folders(source, out)
     runs = {stream: _parse_run(stream, str(value)) for stream, value in with_.items()}
     if not runs:
-        raise UserError("no stream is to be translated; name one with its run, such as --with image=runs/day_to_night:ab")
+        raise UserError("no stream is to be translated; name one with its run: --with image=runs/day_to_night:ab")
     task = Task(source=source, out=out, runs=runs, load=load, copies=copies, seed=seed, strength=strength,
                 keeps_labels=labels == "keep", quarantines=on_error == "quarantine", versions=_versions())
     translators = load_translators(task, Share())
@@ -70,16 +70,19 @@ def outline(plan: Plan) -> str:
     task, collection = plan.task, plan.collection
     named = sorted({stream for record in collection.records for stream in record.streams})
     count = sum(len(record.labels) for record in collection.records)
-    lines = [f"{collection.root}: {len(collection.records)} records, layout {collection.layout}, {task.copies} copies -> {task.out}"]
+    size = f"{len(collection.records)} records, layout {collection.layout}, {task.copies} {'copy' if task.copies == 1 else 'copies'}"
+    lines = [f"{collection.root}: {size} -> {task.out}"]
     for stream in named:
         one = plan.translators.get(stream)
         lines.append(f"  {stream}: copied" if one is None else
                      f"  {stream}: {type(one.source).__name__} -> {type(one.target).__name__} by {one.run} "
                      f"({one.direction}, sha256 {one.sha256[:12]})")
-    lines.append(f"  labels: {count} files and {len(collection.tables)} tables, {'kept' if task.keeps_labels else 'only tags kept'}")
+    fate = "kept" if task.keeps_labels else "only tags kept"
+    lines.append(f"  labels: {count} files and {len(collection.tables)} tables, {fate}")
     lines += [f"  {table} -> {table_name(table)}" for table in plan.tables if table_name(table) != table]
     if collection.strays:
-        lines.append(f"  left out: {len(collection.strays)} files that no record claims, such as {collection.strays[0][0]}")
+        first, why = collection.strays[0]
+        lines.append(f"  left out: {len(collection.strays)} files that no record claims, such as {first} ({why})")
     for record in collection.records[:3]:
         for stream, path in record.streams.items():
             lines.append(f"  {path} -> {output_name(path, 0, plan.translators.get(stream))}")
@@ -88,7 +91,8 @@ def outline(plan: Plan) -> str:
 
 def _check_folders(source: Path, out: Path) -> None:
     if not source.is_dir():
-        raise UserError(f"{source}: {'is not a folder' if source.exists() else 'does not exist'}; name the labelled data set's folder")
+        found = "is not a folder" if source.exists() else "does not exist"
+        raise UserError(f"{source}: {found}; name the folder of the labelled data set")
     if out.exists() and not out.is_dir():
         raise UserError(f"{out}: is a file; name a new folder for the data set to be written")
     real_source, real_out = source.resolve(), out.resolve()
@@ -105,7 +109,8 @@ def _parse_run(stream: str, value: str) -> tuple[Path, str]:
     head, colon, tail = value.rpartition(":")
     run, direction = (head, tail) if colon and tail in ("ab", "ba") else (value, "ab")
     if not Path(run).exists():
-        raise UserError(f"--with {stream}={value}: there is no run at {run}; write STREAM=RUN, STREAM=RUN:ab or STREAM=RUN:ba")
+        raise UserError(f"--with {stream}={value}: there is no run at {run}; "
+                        "write STREAM=RUN, STREAM=RUN:ab or STREAM=RUN:ba")
     return Path(run), direction
 
 
@@ -133,17 +138,19 @@ def _check_streams(collection: Collection, translators: dict[str, Translates]) -
         for record in collection.records:
             path = record.streams.get(stream)
             if path is not None and not path.lower().endswith(translator.source.suffixes):
-                raise UserError(f"{path}: the run of stream {stream!r} reads {', '.join(translator.source.suffixes)}, not this")
+                allowed = ", ".join(translator.source.suffixes)
+                raise UserError(f"{path}: the run of stream {stream!r} reads {allowed}, not this")
 
 
 def _check_labels(collection: Collection, translators: dict[str, Translates], labels: str) -> None:
     """A box in a photograph is no box in a sweep: across modalities only what is true of the whole record carries."""
     crossing = [stream for stream, one in translators.items() if type(one.source) is not type(one.target)]
-    found = next((record.labels[0] for record in collection.records if record.labels), next(iter(collection.tables), None))
-    if crossing and found is not None and labels == "keep":
+    found = [*(record.labels[0] for record in collection.records if record.labels), *collection.tables]
+    if crossing and found and labels == "keep":
         one = translators[crossing[0]]
-        raise UserError(f"{found}: labels made for {type(one.source).__name__} do not hold for {type(one.target).__name__} "
-                        f"(stream {crossing[0]!r}); keep only classes and other tags with labels='class'")
+        sensors = f"made for {type(one.source).__name__} do not hold for {type(one.target).__name__}"
+        raise UserError(f"{found[0]}: labels {sensors} (stream {crossing[0]!r}); "
+                        "keep only classes and other tags with labels='class'")
 
 
 def _check_names(plan: Plan) -> None:
@@ -154,15 +161,19 @@ def _check_names(plan: Plan) -> None:
             raise UserError(f"{origin[0]}: would be written over generate's own {name}; rename it in the source")
         if origins.setdefault(name, origin) != origin:
             first, second = origins[name], origin
-            raise UserError(f"{name}: both {first[0]} (copy {first[1]}) and {second[0]} (copy {second[1]}) would be written there; "
-                            "rename one of them in the source")
+            raise UserError(f"{name}: both {first[0]} (copy {first[1]}) and {second[0]} (copy {second[1]}) "
+                            "would be written there; rename one of them in the source")
 
 
 def _check_tables(plan: Plan) -> None:
     """A table that cannot be rewritten is refused now, not after a night of work."""
     if plan.task.copies > 1:
-        names = {(record.key, copy): {stream: output_name(path, copy, plan.translators.get(stream)) for stream, path in record.streams.items()}
-                 for record in plan.collection.records for copy in range(plan.task.copies)}
+        names = {
+            (record.key, copy): {
+                stream: output_name(path, copy, plan.translators.get(stream)) for stream, path in record.streams.items()
+            }
+            for record in plan.collection.records for copy in range(plan.task.copies)
+        }
         for table in plan.tables:
             label_files.remap(plan.collection, table, names)
 
@@ -180,7 +191,7 @@ def outputs(plan: Plan) -> list[tuple[str, tuple[str, int]]]:
 
 
 def table_name(table: str) -> str:
-    """Where a table stands in OUT: a source's own manifest.jsonl makes room, the layout `table` reads it by this name too."""
+    """Where a table stands in OUT: a source's own manifest.jsonl takes a name that layouts read too."""
     return "metadata.jsonl" if table == MANIFEST else table
 
 
@@ -190,10 +201,13 @@ def check_begun(plan: Plan) -> None:
     begun = ledger.read_job(out)
     if begun is None:
         if out.is_dir() and any(entry.name != ledger.PLACE for entry in out.iterdir()):
-            raise UserError(f"{out}: is not empty and was not begun by generate; name a new folder, nothing is overwritten")
+            raise UserError(f"{out}: is not empty and was not begun by generate; "
+                            "name a new folder, nothing is overwritten")
         return
     new = json.loads(json.dumps(plan.identity))
-    differing = [f"{name} was {_short(begun.get(name))} and is now {_short(new[name])}" for name in new if begun.get(name) != new[name]]
+    differing = [
+        f"{name} was {_short(begun.get(name))} and is now {_short(new[name])}" for name in new if begun.get(name) != new[name]
+    ]
     if differing:
         raise UserError(f"{out}: was begun by a different job: {'; '.join(differing)}. "
                         "Repeat the first line exactly to resume it, or name another folder.")

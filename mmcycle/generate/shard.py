@@ -104,7 +104,8 @@ def translate_shard(
     """
     translators = translators or load_translators(task, Share())
     behind: deque[Future[Outcome]] = deque()
-    with Journal(task.out, worker) as journal, ThreadPoolExecutor(READERS) as reader, ThreadPoolExecutor(WRITERS) as writer:
+    readers, writers = ThreadPoolExecutor(READERS), ThreadPoolExecutor(WRITERS)
+    with Journal(task.out, worker) as journal, readers as reader, writers as writer:
         try:
             for portion, loading in _read_ahead(reader, task, translators, portions):
                 for copy in portion.copies:
@@ -127,7 +128,7 @@ def load_translators(task: Task, share: Share) -> dict[str, Translates]:
 
 
 def output_name(path: str, copy: int, translator: Translates | None) -> str:
-    """Where copy `copy` of a recording stands in OUT; the suffix changes only where the other sensor cannot write it."""
+    """Where copy `copy` of a recording stands in OUT; another suffix only where the other sensor cannot write it."""
     if translator is not None:
         suffix = PurePosixPath(path).suffix
         if not path.lower().endswith(translator.target.suffixes):
@@ -218,7 +219,8 @@ def _write(task: Task, translators: dict[str, Translates], record: Record, copy:
         key=record.key, copy=copy, streams=streams, tags=dict(record.tags), seed=seed, versions=task.versions,
         labels=tuple(_label(task, record, relative, copy, item.hashes[relative])
                      for relative in (record.labels if task.keeps_labels else ())),
-        model={stream: Model(sha256=one.sha256, direction=one.direction, run=str(one.run)) for stream, one in translators.items()},
+        model={stream: Model(sha256=one.sha256, direction=one.direction, run=str(one.run))
+               for stream, one in translators.items()},
         params={"strength": strength_of(task, seed, copy)},
     )
 
@@ -235,7 +237,9 @@ def _put(task: Task, stream: str, relative: str, name: str, write: Callable[[Pat
     """Write one file of OUT atomically; returns the sha256 of what stands there."""
     target = files.inside(task.out, name)
     try:
-        files.write_atomic(target, lambda temporary: _attempt(task, stream, relative, "written", lambda: write(temporary), OSError))
+        files.write_atomic(
+            target, lambda temporary: _attempt(task, stream, relative, "written", lambda: write(temporary), OSError)
+        )
         return files.sha256(target)
     except OSError as error:
         raise MmcycleError(f"{target}: could not be written: {error.strerror or error}. What is done is kept.") from error
@@ -250,7 +254,9 @@ def _copy(source: Path, target: Path) -> None:
         shutil.copyfileobj(original, file, 1 << 20)
 
 
-def _attempt(task: Task, stream: str, relative: str, verb: str, act: Callable[[], Any], passing: type = MmcycleError) -> Any:
+def _attempt(
+    task: Task, stream: str, relative: str, verb: str, act: Callable[[], Any], passing: type = MmcycleError
+) -> Any:
     """act(), with any failure told as the failure of this recording; `passing` and what the user must mend pass."""
     try:
         return act()

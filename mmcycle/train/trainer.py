@@ -23,6 +23,7 @@ from mmcycle.core import schedule
 from mmcycle.data.samplers import Domain, unpaired_batches
 from mmcycle.errors import MmcycleError, RecordingError, UserError
 from mmcycle.files import remove_leftovers
+from mmcycle.interruption import signals
 from mmcycle.lock import held
 from mmcycle.train import checkpoint
 from mmcycle.train.engine import Engine
@@ -74,7 +75,7 @@ def _train(config: Config, out: Path, fresh: bool, engine: Engine) -> Ended:
         shared_crop=config.data.shared_crop, on_error=config.data.on_error, paired=config.data.paired,
     )
     known = torch.ones(config.train.batch_size, device=engine.device) if config.data.paired else None
-    with _signals() as received:
+    with signals() as received:
         for batch in batches:
             losses, scores = teacher.step(step, batch.a, batch.b, known)
             step += 1
@@ -131,7 +132,7 @@ def _prepare(config: Config, out: Path, fresh: bool) -> None:
             shutil.rmtree(out / name, ignore_errors=True)
         for name in ("log.jsonl", "report.html", "config.yaml"):        # the config last: until then the folder is known as a run
             (out / name).unlink(missing_ok=True)
-    if known.exists():
+    if known.exists() and any((out / "checkpoints").glob("step-*")):        # before the first there is nothing to mix up
         changes = [c for c in differing_keys(load_config(known), config) if c[0] not in MAY_DIFFER]
         if changes:
             listed = "; ".join(f"{key} was {old!r}, now {new!r}" for key, old, new in changes[:8])
@@ -153,7 +154,11 @@ def _resume(teacher: Teacher, out: Path, log: Log, progress: Progress, engine: E
             log.rewind(0)
         return 0
     saved = checkpoint.load(path, engine.rank, engine.world)
-    teacher.restore(saved)
+    try:
+        teacher.restore(saved)
+    except (RuntimeError, KeyError, ValueError) as error:
+        why = " ".join(str(error).split())[:300]
+        raise UserError(f"{path} does not fit the networks of this config ({why}); were they changed? Begin again with --fresh") from error
     if engine.leads:
         log.rewind(saved.step)
     return saved.step
@@ -233,27 +238,6 @@ def _ended(received: list[int], step: int, engine: Engine) -> bool:
     return step % 10 == 0 and engine.any_rank(bool(received))
 
 
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM instead of dying; the second one ends the process at once."""
-    received: list[int] = []
-
-    def note(number: int, _: object) -> None:
-        received.append(number)
-        signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.default_int_handler)
-
-    try:
-        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:              # not the main thread: signals are not ours to take
-        yield received
-        return
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def task_network(config: Config) -> nn.Module | None:
     """loss.task_network "package.module:function" -> the network that the function returns."""
     name = config.loss.task_network
@@ -262,7 +246,7 @@ def task_network(config: Config) -> nn.Module | None:
     module, _, attribute = name.partition(":")
     try:
         network = getattr(import_module(module), attribute)()
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:          # a function of the user's may fail in any way
         raise UserError(f"loss.task_network {name!r} could not be built: {error}") from error
     if not isinstance(network, nn.Module):
         raise UserError(f"loss.task_network {name!r} returned {type(network).__name__}, expected a torch.nn.Module")
