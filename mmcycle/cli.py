@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
@@ -9,12 +10,26 @@ from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
+from typer.core import TyperGroup
 
 from mmcycle import __version__
 from mmcycle.errors import MmcycleError, UserError
+from mmcycle.interruption import Interrupted
+
+
+class Commands(TyperGroup):
+    """typer answers every KeyboardInterrupt with a silent 130; here it is told, and exits with its own signal's number."""
+
+    def invoke(self, ctx: typer.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            print(f"mmcycle: {str(error) or 'interrupted'}", file=sys.stderr)
+            raise typer.Exit(error.code if isinstance(error, Interrupted) else 130) from error
+
 
 HELP = {"context_settings": {"help_option_names": ["-h", "--help"]}, "no_args_is_help": True, "add_completion": False, "rich_markup_mode": None}
-app = typer.Typer(help="Turn a labelled data set of one domain into a labelled data set of another.", **HELP)
+app = typer.Typer(cls=Commands, help="Turn a labelled data set of one domain into a labelled data set of another.", **HELP)
 recipes_app = typer.Typer(help="The recipes that come with the package.", invoke_without_command=True, **(HELP | {"no_args_is_help": False}))
 config_app = typer.Typer(help="Look at a config without running it.", **HELP)
 simulate_app = typer.Typer(help="Labelled data to try everything on.", **HELP)
@@ -67,8 +82,6 @@ def main() -> NoReturn:
         _leave(error, 2, debug)
     except MmcycleError as error:
         _leave(error, 1, debug)
-    except KeyboardInterrupt as error:
-        _leave(error if str(error) else "interrupted", getattr(error, "code", 130), debug)
     except BrokenPipeError:
         sys.exit(1)
     except OSError as error:
@@ -79,7 +92,7 @@ def main() -> NoReturn:
 
 def _leave(reason: object, code: int, debug: bool) -> NoReturn:
     if debug:
-        raise
+        traceback.print_exc()
     print(f"mmcycle: {reason}", file=sys.stderr)
     sys.exit(code)
 
@@ -296,6 +309,9 @@ def check(
     from mmcycle.testing import check_modality
 
     files = [Path(word) for word in words if "=" not in word or Path(word).exists()]
+    missing = [file for file in files if not file.exists()]
+    if missing or not files:
+        raise UserError(f"{missing[0]} does not exist" if missing else "no recording was named: give one or more, the laws are tried on them")
     laws = check_modality(modality_from(modality, [word for word in words if Path(word) not in files]), files, tolerance)
     _print(*laws)
     broken = sum(not law.passed for law in laws)

@@ -16,7 +16,8 @@ def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
     The temporary name keeps the suffix, because many writers choose their format by it, and starts with ".tmp-".
     """
     _make_folder(path.parent)
-    temporary = path.parent / f".tmp-{os.getpid()}-{threading.get_native_id()}-{path.name}"
+    mark = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:12]      # a long name with a prefix would be too long
+    temporary = path.parent / f".tmp-{os.getpid()}-{threading.get_native_id()}-{mark}{path.suffix}"
     try:
         write(temporary)
         _sync(temporary)

@@ -6,8 +6,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from mmcycle.core.model import CycleModel
+from mmcycle.config import Config, from_dict
+from mmcycle.core.model import CycleModel, generator
 from mmcycle.core.settings import Networks, Objective
+from mmcycle.generate.translator import Translator
 from mmcycle.modality import Modality
 
 
@@ -67,3 +69,18 @@ def model(a: Modality | None = None, b: Modality | None = None, nets: Networks |
 def noise(*shape: int, seed: int = 0) -> Tensor:
     """Uniform in [-1, 1]."""
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+def config(a: dict | None = None, b: dict | None = None, **model: object) -> Config:
+    """Two grids of 32 x 32, unless a and b say otherwise."""
+    side = {"modality": "grids:Grid", "height": 32, "width": 32}
+    return from_dict({"name": "tiny", "a": {"name": "a"} | side | (a or {}), "b": {"name": "b"} | side | (b or {}), "model": TINY | model})
+
+
+def translator(made: Config | None = None, direction: str = "ab", seed: int = 0, **options: object) -> Translator:
+    """Random weights, large enough that the translation differs from gray."""
+    made = made or config()
+    torch.manual_seed(seed)
+    source, target = (getattr(made, domain).modality for domain in direction)
+    network = generator(source, target, made.model)
+    return Translator(made, direction, network.state_dict(), device="cpu", **options)

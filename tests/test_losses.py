@@ -228,3 +228,10 @@ def test_a_mean_over_many_bfloat16_values_is_not_rounded_to_bfloat16():
     x = torch.full((1, 1, 64, 64), 0.5).bfloat16()
     x[..., 0, 0] = 0.25                                                 # moves the mean by 6e-5, lost in bfloat16
     assert losses.identity(x, torch.zeros_like(x)).item() == pytest.approx(0.5 - 0.25 / 4096, abs=1e-7)
+
+
+def test_a_masked_cycle_loss_looks_only_where_the_sensor_measured():
+    real, rec = torch.zeros(1, 2, 1, 3), torch.tensor([[[[1.0, 2.0, 9.0]], [[3.0, 4.0, 9.0]]]])
+    where = torch.tensor([[[[1.0, 1.0, 0.0]]]])
+    assert losses.cycle("l1", real, rec, where).item() == pytest.approx((1 + 2 + 3 + 4) / 4)
+    assert losses.cycle("l1", real, rec, torch.zeros(1, 1, 1, 3)).item() == 0

@@ -1,17 +1,37 @@
 """The training loop: exact resume, refusals, the guard against NaN, samples, rates and broken recordings."""
 import re
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
+from PIL import Image as Picture
+from torch import nn
 
 from mmcycle.config import load_config
+from mmcycle.core.settings import Networks
 from mmcycle.errors import MmcycleError, RecordingError, UserError
+from mmcycle.modalities.image import Image
 from mmcycle.train import trainer
 from mmcycle.train.trainer import Ended, train
 from tiny_run import differences, leftovers, photographs, rows, steps_saved, tensors, tiny, trained
+
+
+class WithBuffers(nn.Sequential):
+    """The usual encoder behind a batch norm."""
+
+    def __init__(self, encoder: nn.Module):
+        super().__init__(nn.BatchNorm2d(3), encoder)
+
+
+@dataclass(frozen=True)
+class Normed(Image):
+    """Photographs with networks of their own."""
+
+    def encoder(self, networks: Networks) -> nn.Module:
+        return WithBuffers(super().encoder(networks))
+
 
 VARIANTS = {
     "float32, wasserstein, one thing after another": ["loss.adversarial=wgan-gp", "train.clip=1", "train.warm_up=3"],
@@ -64,6 +84,11 @@ def test_neither_the_readers_nor_the_cache_nor_the_cadences_change_a_bit(root: P
     assert steps_saved(resumed) == [9, 12]
 
 
+def test_a_checkpoint_is_written_at_least_every_few_minutes(root: Path, tmp_path: Path) -> None:
+    train(tiny(root, "train.steps=3", "run.save_every=1000", "run.save_minutes=1e-9"), tmp_path)
+    assert steps_saved(tmp_path) == [1, 2, 3]
+
+
 def test_another_seed_gives_another_run(root: Path) -> None:
     other = trained(root, "seed", "run.seed=1", "train.steps=1")
     assert rows(other)[0]["losses"] != rows(root / "straight")[0]["losses"]
@@ -113,11 +138,9 @@ def test_a_folder_that_is_no_run_is_refused_and_left_alone(root: Path, tmp_path:
 
 def test_what_a_kill_left_half_written_neither_blocks_nor_stays(root: Path, tmp_path: Path) -> None:
     (tmp_path / ".tmp-123-config.yaml").write_text("name: ti")
-    (tmp_path / "checkpoints/.tmp-step-00000001-abc").mkdir(parents=True)
-    (tmp_path / "checkpoints/.tmp-step-00000001-abc/state.json").touch()
-    shutil.rmtree(tmp_path / "checkpoints")             # a folder that was never begun has no checkpoints
     train(tiny(root, "train.steps=1"), tmp_path)
-    (tmp_path / "checkpoints/.tmp-step-00000002-abc").mkdir()
+    (tmp_path / "checkpoints/.tmp-123-new-step-00000002").mkdir()
+    (tmp_path / "checkpoints/.tmp-123-new-step-00000002/state.json").touch()
     (tmp_path / "checkpoints/.tmp-rank-0.safetensors").touch()
     train(tiny(root, "train.steps=1"), tmp_path)
     assert leftovers(tmp_path) == []
@@ -133,6 +156,11 @@ def test_before_the_first_checkpoint_a_config_may_still_be_mended(root: Path, tm
         train(tiny(root, "loss.task=1", "loss.task_network=nowhere:net"), tmp_path)
     train(tiny(root, "train.steps=1"), tmp_path)
     assert steps_saved(tmp_path) == [1]
+
+
+def test_networks_that_the_samples_do_not_allow_are_refused_as_a_mistake_in_the_config(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"tiny: loss.consistency='nce' compares patches of equal shapes; a has \(3, 32, 32\), b has \(3, 64, 64\)"):
+        train(tiny(root, "loss.consistency=nce", "b.size=64"), tmp_path)
 
 
 # Recordings
@@ -238,7 +266,7 @@ def test_the_count_of_bad_steps_survives_a_resume(root: Path, monkeypatch: pytes
 
 
 def size_of(path: Path) -> tuple[int, int]:
-    with Image.open(path) as picture:
+    with Picture.open(path) as picture:
         return picture.size
 
 
@@ -257,7 +285,7 @@ def test_samples_of_one_way_have_no_way_back(root: Path, tmp_path: Path) -> None
 def test_samples_of_three_recordings_show_all_three(root: Path, tmp_path: Path) -> None:
     photographs(tmp_path / "three", count=3)
     train(tiny(root, f"a.root={tmp_path}/three", "train.steps=1"), tmp_path / "run")
-    with Image.open(tmp_path / "run/samples/step-00000001.png") as sheet:
+    with Picture.open(tmp_path / "run/samples/step-00000001.png") as sheet:
         pictures = [sheet.crop((0, top, 32, top + 32)).tobytes() for top in (0, 36, 72)]
         assert sheet.height == (3 + 4) * 36 and len(set(pictures)) == 3
 
@@ -290,6 +318,14 @@ def test_averages_follow_the_weights_with_the_decay_of_the_step(root: Path, tmp_
         torch.testing.assert_close(after[name], average * 2 / 11 + weight * 9 / 11)     # (1 + step) / (10 + step) at step 1
 
 
+def test_averages_take_over_the_buffers_of_a_modality_s_own_networks(root: Path, tmp_path: Path) -> None:
+    """Where a batch norm keeps running moments, the average of the weights needs those of today."""
+    train(tiny(root, "train.steps=2", "a.modality=test_trainer:Normed", "a.size=32"), tmp_path)
+    averages, networks = tensors(tmp_path, 2, "averages"), tensors(tmp_path, 2, "networks")
+    moments = [name for name in averages if name.endswith("running_mean")]
+    assert len(moments) > 0 and all(torch.equal(averages[name], networks[f"gen_{name}"]) and averages[name].any() for name in moments)
+
+
 def test_the_log_begins_with_what_was_started(root: Path) -> None:
     (begun,) = rows(root / "straight", "start")
     assert begun["recordings"] == {"a": 8, "b": 8} and begun["ranks"] == 1 and begun["device"] == "cpu"
@@ -297,7 +333,7 @@ def test_the_log_begins_with_what_was_started(root: Path) -> None:
 
 
 def test_a_task_network_that_is_not_there_is_refused(root: Path, tmp_path: Path) -> None:
-    for name in ("nowhere.nets:segmenter", "json:loads", "json"):
+    for name in ("nowhere.nets:segmenter", "json:missing", "json:loads", "json"):
         with pytest.raises(UserError, match=f"loss.task_network '{name}' could not be built"):
             train(tiny(root, "loss.task=1", f"loss.task_network={name}"), tmp_path / "run")
     with pytest.raises(UserError, match="returned Random, expected a torch.nn.Module"):

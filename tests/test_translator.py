@@ -5,35 +5,20 @@ import math
 import numpy as np
 import pytest
 import torch
-from grids import Grid, noise
+from grids import Grid, config, noise, translator
+from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from mmcycle.config import Config, from_dict
+from mmcycle.config import from_dict, to_dict
 from mmcycle.core import nets
-from mmcycle.core.model import generator
 from mmcycle.errors import UserError
 from mmcycle.generate import tiles
 from mmcycle.generate.export import export
 from mmcycle.generate.translator import Translator
 
 KINDS = ["resnet", "unet", "light"]
-
-
-def config(a: dict | None = None, b: dict | None = None, **model: object) -> Config:
-    side = {"modality": "grids:Grid", "height": 32, "width": 32}
-    tiny = {"width": 4, "blocks": 1, "discriminator_width": 4, "discriminator_layers": 1}
-    return from_dict({"name": "tiny", "a": {"name": "a"} | side | (a or {}), "b": {"name": "b"} | side | (b or {}), "model": tiny | model})
-
-
-def translator(made: Config | None = None, direction: str = "ab", seed: int = 0, **options: object) -> Translator:
-    """Random weights, large enough that the translation differs from gray."""
-    made = made or config()
-    torch.manual_seed(seed)
-    source, target = (getattr(made, domain).modality for domain in direction)
-    network = generator(source, target, made.model)
-    return Translator(made, direction, network.state_dict(), device="cpu", **options)
 
 
 def scene(channels: int, height: int, width: int, seed: int = 0) -> Tensor:
@@ -234,8 +219,6 @@ def test_a_recording_goes_through_its_own_codec(tmp_path):
     image = {"modality": "image", "size": 32}
     made = from_dict({"name": "x", "a": {"name": "a"} | image, "b": {"name": "b"} | image, "model": {"width": 4, "blocks": 1}})
     night = translator(made)
-    from PIL import Image
-
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (21, 34, 3), dtype=np.uint8)).save(tmp_path / "day.png")
     translated = night(night.source.load(tmp_path / "day.png"))
     night.target.save(translated, tmp_path / "night.png")
@@ -296,8 +279,6 @@ def test_the_other_direction_and_an_unknown_one_are_refused(tmp_path):
 
 def test_weights_that_do_not_fit_their_config_are_refused(tmp_path):
     export(translator(), "safetensors", tmp_path / "x.safetensors")
-    from mmcycle.config import to_dict
-
     header = json.dumps({"direction": "ab", "config": to_dict(config(width=8))})
     hostile(tmp_path / "y.safetensors", header, translator().generator.state_dict())
     with pytest.raises(UserError, match=r"y\.safetensors: its weights do not fit its config"):

@@ -138,6 +138,7 @@ def _command_line(words: tuple[str, ...], said: Path, environment: dict[str, str
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     os.environ.update(environment)
+    multiprocessing.set_start_method(None, force=True)      # forget ours: the code under test has its own
     torch.set_num_threads(1)
     from mmcycle.cli import main
 

@@ -56,12 +56,18 @@ def _gradient_norms(discriminator: Callable[[Tensor], Tensor], x: Tensor) -> Ten
     return gradient.float().flatten(1).norm(dim=1)
 
 
-def cycle(kind: str, real: Tensor, rec: Tensor) -> Tensor:
-    """There and back again should be where we were (Zhu et al. 2017, eq. 2); "l1" or "charbonnier" (smooth at 0)."""
+def cycle(kind: str, real: Tensor, rec: Tensor, where: Tensor | None = None) -> Tensor:
+    """There and back again should be where we were (Zhu et al. 2017, eq. 2); "l1" or "charbonnier" (smooth at 0).
+
+    where (B, 1, H, W) in [0, 1] weighs the places: 0 where a sensor measured nothing. All zero gives 0.
+    """
     distance = (real.float() - rec.float()).abs()
     if kind == "charbonnier":
         distance = (distance.square() + 1e-6).sqrt()
-    return distance.mean()
+    if where is None:
+        return distance.mean()
+    weights = where.float().expand_as(distance)
+    return (distance * weights).sum() / weights.sum().clamp_min(1)
 
 
 def identity(real: Tensor, idt: Tensor) -> Tensor:

@@ -53,9 +53,6 @@ class CycleModel(nn.Module):
         self.disc_a = None if self.one_way else a.discriminator(networks)
         self.heads = nn.ModuleDict(self._patch_heads(a, b))
         self.task = task.eval().requires_grad_(False) if task else None
-        for network in self.children():
-            if network is not self.task:
-                nets.initialise(network)
         for domain, disc in self.discriminators.items():
             _check_judge(domain, disc, {"a": a, "b": b}[domain].shape, networks)
         self.rng = rng or torch.Generator()             # of the training device: patches, penalties, augmentation
@@ -152,13 +149,17 @@ class CycleModel(nn.Module):
     def _patch_nce(self, direction: str, real: Tensor, fake: Tensor) -> Tensor:
         """Mean over the encoder's stages of the PatchNCE loss between translation and source."""
         encoder, heads = self.generators[direction].encoder, self.heads[direction]
-        queries, keys = encoder(fake), encoder(real)
+        queries = encoder(fake)
+        with torch.no_grad():
+            keys = encoder(real)
         terms = []
         for query, key, head in zip(queries, keys, heads, strict=True):
             cells = query.shape[-2] * query.shape[-1]
             places = torch.randperm(cells, generator=self.rng, device=self.rng.device)[: self.objective.nce_patches]
             query, key = (rearrange(f, "b d h w -> b (h w) d")[:, places.to(f.device)] for f in (query, key))
-            terms.append(losses.patch_nce(head(query), head(key), self.objective.nce_temperature))
+            with torch.no_grad():
+                key = head(key)
+            terms.append(losses.patch_nce(head(query), key, self.objective.nce_temperature))
         return torch.stack(terms).mean()
 
     def _patch_heads(self, a: "Modality", b: "Modality") -> dict[str, nn.ModuleList]:
@@ -183,7 +184,7 @@ def generator(a: "Modality", b: "Modality", networks: Networks) -> nets.Generato
     source = _grid(encoder, a.shape)
     target = source if a.shape[-2:] == b.shape[-2:] else _grid(b.encoder(networks), b.shape)
     skips = nets.uses_skips(networks, a.shape, b.shape)
-    trunk = nets.Trunk(networks, source, target, a.wraps and b.wraps)
+    trunk = nets.trunk(networks, source, target, a.wraps and b.wraps)
     return nets.Generator(encoder, trunk, b.decoder(networks, skips), networks.residual and a.shape == b.shape)
 
 

@@ -18,6 +18,39 @@ STRIDE = {"resnet": 4, "unet": 16, "light": 8}      # sample size / latent size
 
 def encoder(channels: int, networks: Networks, wraps: bool = False) -> nn.Module:
     """(B, C, H, W) in [-1, 1] -> [latent (B, 4 * width, H / stride, W / stride), finer features ...]."""
+    return initialised(_encoder(channels, networks, wraps))
+
+
+def decoder(channels: int, networks: Networks, skips: bool, wraps: bool = False) -> nn.Module:
+    """[latent, finer features ...] -> (B, C, H, W) in [-1, 1]; without `skips` only the latent is read."""
+    return initialised(_decoder(channels, networks, skips, wraps))
+
+
+def trunk(networks: Networks, source: tuple[int, int], target: tuple[int, int], wraps: bool = False) -> nn.Module:
+    """latent (B, D, *source) -> latent (B, D, *target): the only network that sees two domains."""
+    return initialised(Trunk(networks, source, target, wraps))
+
+
+def discriminator(channels: int, networks: Networks, wraps: bool = False) -> nn.Module:
+    """(B, C, H, W) -> one score for each overlapping patch, (B, 1, h, w)."""
+    width, layers, norm = networks.discriminator_width, networks.discriminator_layers, networks.discriminator_norm
+    return initialised(PatchDiscriminator(channels, width, layers, norm, wraps))
+
+
+def initialised(network: nn.Module) -> nn.Module:
+    """The network, with convolution weights from N(0, 0.02) and zero bias, as Zhu et al. 2017, section 7.1 (global generator).
+
+    Layers under spectral norm keep their own draw: the norm fixes their scale.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and not is_parametrized(module):
+            nn.init.normal_(module.weight, 0.0, 0.02)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    return network
+
+
+def _encoder(channels: int, networks: Networks, wraps: bool) -> nn.Module:
     w = networks.width
     if networks.generator == "light":
         stem = nn.Sequential(nn.PixelUnshuffle(2), Conv(4 * channels, w, 3, wraps=wraps))
@@ -27,8 +60,7 @@ def encoder(channels: int, networks: Networks, wraps: bool = False) -> nn.Module
     return Encoder(stem, (w, 2 * w, 4 * w, *deeper), wraps)
 
 
-def decoder(channels: int, networks: Networks, skips: bool, wraps: bool = False) -> nn.Module:
-    """[latent, finer features ...] -> (B, C, H, W) in [-1, 1]; without `skips` only the latent is read."""
+def _decoder(channels: int, networks: Networks, skips: bool, wraps: bool) -> nn.Module:
     w = networks.width
     if networks.generator == "light":
         thin = max(w // 4, 8)                           # full resolution is dear: few channels there
@@ -40,13 +72,6 @@ def decoder(channels: int, networks: Networks, skips: bool, wraps: bool = False)
     if networks.generator == "unet":
         return Decoder((4 * w, 4 * w, 4 * w, 2 * w, w), head, networks.upsample, "concatenate" if skips else "", wraps)
     return Decoder((4 * w, 2 * w, w), head, networks.upsample, "", wraps)
-
-
-def discriminator(channels: int, networks: Networks, wraps: bool = False) -> nn.Module:
-    """(B, C, H, W) -> one score for each overlapping patch, (B, 1, h, w)."""
-    return PatchDiscriminator(
-        channels, networks.discriminator_width, networks.discriminator_layers, networks.discriminator_norm, wraps
-    )
 
 
 def uses_skips(networks: Networks, source: tuple[int, ...], target: tuple[int, ...]) -> bool:
@@ -265,15 +290,3 @@ class PatchDiscriminator(nn.Sequential):
         if norm == "spectral":
             steps = [spectral_norm(step) if isinstance(step, nn.Conv2d) else step for step in steps]
         super().__init__(*steps)
-
-
-def initialise(network: nn.Module) -> None:
-    """Draw convolution weights from N(0, 0.02) with zero bias, as Zhu et al. 2017, section 7.1 (global generator).
-
-    Layers under spectral norm keep their own draw: the norm fixes their scale.
-    """
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and not is_parametrized(module):
-            nn.init.normal_(module.weight, 0.0, 0.02)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)

@@ -17,12 +17,12 @@ class Networks:
     __pydantic_config__: ClassVar = STRICT
 
     generator: Literal["resnet", "unet", "light"] = "resnet"
-    width: Annotated[int, Gt(0)] = 64                                   # channels at full resolution; the latent has 4 times as many
-    blocks: Annotated[int, Ge(0)] = 9                                   # residual blocks of the trunk
+    width: Annotated[int, Gt(0), Le(1024)] = 64                         # channels at full resolution; the latent has 4 times as many
+    blocks: Annotated[int, Ge(0), Le(64)] = 9                           # residual blocks of the trunk
     upsample: Literal["resize", "transposed"] = "resize"                # resize-conv leaves no checkerboard
     residual: bool = False                                              # the generator predicts a change to its input
-    discriminator_width: Annotated[int, Gt(0)] = 64
-    discriminator_layers: Annotated[int, Ge(1)] = 3                     # receptive field 16, 34, 70, 142 for 1, 2, 3, 4
+    discriminator_width: Annotated[int, Gt(0), Le(1024)] = 64
+    discriminator_layers: Annotated[int, Ge(1), Le(8)] = 3              # receptive field 16, 34, 70, 142 for 1, 2, 3, 4
     discriminator_norm: Literal["spectral", "instance", "none"] = "spectral"
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.export import Dim
@@ -70,7 +71,10 @@ def _write_pt2(translator: Translator, path: Path) -> float:
 
 def _write_safetensors(translator: Translator, path: Path) -> float:
     weights = {name: value.contiguous() for name, value in translator.generator.cpu().state_dict().items()}
-    save_file(weights, path, metadata={METADATA: _header(translator)})
+    try:
+        save_file(weights, path, metadata={METADATA: _header(translator)})
+    except SafetensorError as error:            # a full disk, for one: files.py tells of an OSError
+        raise OSError(str(error)) from error
     example, other, _ = _examples(translator)
     again = Translator.load(path, translator.direction, device="cpu")
     return _difference(translator, again.generator, (example, other))

@@ -21,6 +21,8 @@ def _targets(translator: Translator, inputs: Sequence[Path], out: Path) -> dict[
     suffixes, targets = translator.source.suffixes, {}
     for path in inputs:
         if path.is_dir():
+            if out.resolve().is_relative_to(path.resolve()):
+                raise UserError(f"{out} lies inside {path}, whose recordings are read; choose another --out, the source is never changed")
             found = {file: file.relative_to(path) for file in walk(path) if file.suffix.lower() in suffixes}
             if not found:
                 raise UserError(f"{path} holds no recordings; allowed are {' '.join(suffixes)}")

@@ -8,6 +8,8 @@ from mmcycle.config import Config
 from mmcycle.core import schedule
 from mmcycle.core.model import CycleModel
 from mmcycle.core.replay import ReplayBuffer
+from mmcycle.errors import UserError
+from mmcycle.errors import UserError
 from mmcycle.train.checkpoint import Checkpoint
 from mmcycle.train.engine import Engine
 
@@ -21,10 +23,7 @@ class Teacher:
         self.config, self.engine = config, engine
         torch.manual_seed(config.run.seed)              # every rank draws the same weights
         seed = config.run.seed * 1_000_003 + engine.rank
-        self.model = CycleModel(
-            config.a.modality, config.b.modality, config.model, config.loss,
-            torch.Generator(engine.device).manual_seed(seed), config.train.diff_augment, task,
-        ).to(engine.device)
+        self.model = _model(config, torch.Generator(engine.device).manual_seed(seed), task).to(engine.device)
         self.averages = nn.ModuleDict(copy.deepcopy(self.model.generators)).eval().requires_grad_(False)
         self.replay = {
             domain: ReplayBuffer(config.train.replay, getattr(config, domain).modality.shape, seed, engine.device)
@@ -140,6 +139,14 @@ class Teacher:
         torch._foreach_lerp_(list(self.averages.parameters()), list(current.parameters()), away)
         for average, buffer in zip(self.averages.buffers(), current.buffers(), strict=True):
             average.copy_(buffer)
+
+
+def _model(config: Config, rng: torch.Generator, task: nn.Module | None) -> CycleModel:
+    """The networks; what the core refuses is a mistake in the config."""
+    try:
+        return CycleModel(config.a.modality, config.b.modality, config.model, config.loss, rng, config.train.diff_augment, task)
+    except ValueError as error:
+        raise UserError(f"{config.name}: {error}") from error
 
 
 def _flat(optimiser: torch.optim.Optimizer, name: str) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ import shutil
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import import_module
@@ -48,14 +48,15 @@ class Ended(NamedTuple):
 def train(config: Config, out: Path, *, fresh: bool = False) -> Ended:
     """Train, or go on with the run in `out`; UserError when `out` holds a run of another config, unless `fresh`."""
     engine = Engine(config.run)
-    if engine.leads:
-        with held(out):
-            return _train(config, out, fresh, engine)
-    return _train(config, out, fresh, engine)
-
-
-def _train(config: Config, out: Path, fresh: bool, engine: Engine) -> Ended:
     domains = {key: open_domain(config, key) for key in ("a", "b")}
+    if not engine.leads:
+        return _train(config, out, fresh, engine, domains)
+    _refuse_what_is_no_run(out)         # before the lock: a refused call leaves nothing behind, in nobody's folder
+    with held(out):
+        return _train(config, out, fresh, engine, domains)
+
+
+def _train(config: Config, out: Path, fresh: bool, engine: Engine, domains: dict[str, Domain]) -> Ended:
     if engine.leads:
         _prepare(config, out, fresh)
     engine.wait()
@@ -75,7 +76,8 @@ def _train(config: Config, out: Path, fresh: bool, engine: Engine) -> Ended:
         shared_crop=config.data.shared_crop, on_error=config.data.on_error, paired=config.data.paired,
     )
     known = torch.ones(config.train.batch_size, device=engine.device) if config.data.paired else None
-    with signals() as received:
+    ended = False
+    with signals() as received, closing(progress):
         for batch in batches:
             losses, scores = teacher.step(step, batch.a, batch.b, known)
             step += 1
@@ -93,8 +95,8 @@ def _train(config: Config, out: Path, fresh: bool, engine: Engine) -> Ended:
                 begun.saved()
             if ended:
                 break
-    progress.close()
-    return Ended(out, step, received[0] if received else None)
+    number = (received or [signal.SIGTERM])[0] if ended else None       # SIGTERM: another rank received one
+    return Ended(out, step, number)
 
 
 class _Clock:
@@ -122,11 +124,16 @@ def open_domain(config: Config, key: str) -> Domain:
     return Domain(domain.root, domain.modality, config.data.cache_mib * 2**20)
 
 
-def _prepare(config: Config, out: Path, fresh: bool) -> None:
-    """Make `out` a folder for this config, or refuse."""
-    known = out / "config.yaml"
-    if not known.exists() and any(child.name != ".lock" and not child.name.startswith(".tmp-") for child in out.iterdir()):
+def _refuse_what_is_no_run(out: Path) -> None:
+    if not out.is_dir() or (out / "config.yaml").exists():
+        return
+    if any(child.name != ".lock" and not child.name.startswith(".tmp-") for child in out.iterdir()):
         raise UserError(f"{out} is not empty and holds no run (no config.yaml): choose another --out")
+
+
+def _prepare(config: Config, out: Path, fresh: bool) -> None:
+    """Make `out` a folder for this config, or refuse when it holds a run of another one."""
+    known = out / "config.yaml"
     if fresh:
         for name in ("checkpoints", "samples"):
             shutil.rmtree(out / name, ignore_errors=True)
