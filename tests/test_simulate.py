@@ -223,7 +223,7 @@ def test_the_folder_has_images_masks_and_boxes_with_the_same_stem(tmp_path):
     files = set(the_files(tmp_path / "out"))
     assert files == {
         "street.json",
-        "classes.txt",
+        "day/classes.txt",
         "day/images/000000.png",
         "fog/images/000000.png",
         "day/masks/000000.png",
@@ -231,7 +231,7 @@ def test_the_folder_has_images_masks_and_boxes_with_the_same_stem(tmp_path):
     }
     with Image.open(tmp_path / "out/day/masks/000000.png") as mask:
         assert mask.mode == "L" and mask.size == SIZE
-    assert (tmp_path / "out/classes.txt").read_text().split() == list(CLASSES)
+    assert (tmp_path / "out/day/classes.txt").read_text().split() == list(CLASSES)
     told = json.loads((tmp_path / "out/street.json").read_text())
     assert (told["seed"], told["scenes"], told["views"], told["size"]) == (5, 1, ["day", "fog"], list(SIZE))
     for line in (tmp_path / "out/day/labels/000000.txt").read_text().splitlines():

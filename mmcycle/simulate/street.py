@@ -1,6 +1,6 @@
 """A folder of simulated streets: exact pairs of day, night and fog, with masks and boxes, written scene by scene.
 
-OUT/street.json, OUT/classes.txt
+OUT/street.json, OUT/day/classes.txt
 OUT/day/images/000000.png   OUT/night/images/000000.png     the same stem is the same moment
 OUT/day/masks/000000.png    OUT/day/labels/000000.txt       beside the first view; they hold for every view
 """
@@ -125,7 +125,7 @@ def _check(order: Order, scenes: int, workers: int) -> None:
 
 
 def _announce(order: Order, scenes: int) -> None:
-    """Write classes.txt and street.json, or refuse a folder that another order began."""
+    """Write the class names and street.json, or refuse a folder that another order began."""
     path = order.out / "street.json"
     wanted = {"seed": order.seed, "views": list(order.views), "size": list(order.size)}
     if path.exists():
@@ -162,7 +162,7 @@ def _announce(order: Order, scenes: int) -> None:
             "versions": {name: _version(name) for name in ("mmcycle", "numpy", "open3d", "pillow")},
         },
     )
-    write_text(order.out / "classes.txt", "".join(f"{name}\n" for name in CLASSES))
+    write_text(order.out / order.views[0] / "classes.txt", "".join(f"{name}\n" for name in CLASSES))
 
 
 def _read(path: Path) -> dict:
