@@ -3,7 +3,8 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -227,10 +228,11 @@ def generate(
     from mmcycle.generate.dataset import generate as run
 
     low, _, high = strength.rpartition(":")
-    job = run(
-        source, out, _streams(with_), layout=layout, copies=copies, seed=seed, devices=devices, on_error=on_error.value,
-        strength=(_share(low or high), _share(high)), labels=labels.value, dry_run=dry_run, progress=_job_progress(),
-    )
+    with _job_progress() as progress:
+        job = run(
+            source, out, _streams(with_), layout=layout, copies=copies, seed=seed, devices=devices, on_error=on_error.value,
+            strength=(_share(low or high), _share(high)), labels=labels.value, dry_run=dry_run, progress=progress,
+        )
     _print(job.outline, *(f"not part of the job: {path}: {why}" for path, why in job.strays[:10]))
     if len(job.strays) > 10:
         print(f"... and {len(job.strays) - 10} more")
@@ -365,27 +367,29 @@ def _share(text: str) -> float:
         raise UserError(f"--strength {text!r}: expected a number in [0, 1], or two as in 0.6:1") from None
 
 
-def _job_progress() -> Callable[[object], None]:
-    """A bar on a terminal; elsewhere a line for every twentieth part."""
+@contextmanager
+def _job_progress() -> Iterator[Callable[[object], None]]:
+    """A bar on a terminal, taken away however the job ends; elsewhere a line for every twentieth part."""
     console = Console(file=sys.stderr, highlight=False)
-    if console.is_terminal:
-        from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
+    if not console.is_terminal:
+        yield lambda job: _say(console, job)
+        return
+    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
-        bar = Progress(*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn(), console=console)
-        task = bar.add_task("generating")
+    bar = Progress(*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn(), console=console)
+    task = bar.add_task("generating")
+
+    def show(job: object) -> None:
         bar.start()
+        bar.update(task, total=job.total, completed=job.done + job.skipped + job.quarantined)
 
-        def show(job: object) -> None:
-            done = job.done + job.skipped + job.quarantined
-            bar.update(task, total=job.total, completed=done)
-            if done == job.total:
-                bar.stop()
+    try:
+        yield show
+    finally:
+        bar.stop()
 
-        return show
 
-    def say(job: object) -> None:
-        done = job.done + job.skipped + job.quarantined
-        if done == job.total or done % max(job.total // 20, 1) == 0:
-            console.print(f"{done}/{job.total} recordings, {job.quarantined} quarantined")
-
-    return say
+def _say(console: Console, job: object) -> None:
+    done = job.done + job.skipped + job.quarantined
+    if done == job.total or done % max(job.total // 20, 1) == 0:
+        console.print(f"{done}/{job.total} recordings, {job.quarantined} quarantined")

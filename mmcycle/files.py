@@ -24,6 +24,9 @@ def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
         os.replace(temporary, path)
     except OSError as error:
         raise MmcycleError(f"{path}: could not be written: {error.strerror or error}. Nothing was overwritten.") from error
+    except MmcycleError as error:       # nobody knows the temporary name
+        error.args = tuple(word.replace(str(temporary), str(path)) if isinstance(word, str) else word for word in error.args)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
     _sync(path.parent)

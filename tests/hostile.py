@@ -1,7 +1,6 @@
 """Files as they come from a broken disk, a careless hand or an enemy."""
 import io
 import json
-import os
 import pickle
 import struct
 import tarfile
@@ -113,11 +112,6 @@ def mended(name: str) -> bytes:
     forms = {".png": "PNG", ".jpg": "JPEG", ".tif": "TIFF"}
     form = forms.get(Path(name).suffix)
     return picture(form=form) if form else _array(np.zeros((40, 40, 3), np.uint8))
-
-
-def can_be_unreadable() -> bool:
-    """Root reads every file, whatever its mode."""
-    return os.geteuid() != 0
 
 
 def _array(values: np.ndarray) -> bytes:

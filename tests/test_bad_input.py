@@ -1,10 +1,11 @@
 """Hostile and broken input: one sentence that names the file; nothing executed, nothing lost, nothing written elsewhere."""
+import errno
 import json
 import os
 import re
 import resource
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -98,9 +99,12 @@ def test_a_broken_picture_stops_a_job_by_name_and_costs_no_other(run: Path, sour
     before = contents(source)
     told = refused_job("generate", source, tmp_path / "out", "--with", f"image={run}")
     assert re.match(f"{source}/{name}: .*{why}", told), told
-    assert "\n" not in told and len(told) < 400
+    assert "\n" not in told and len(told) < 500
     assert {*HEALTHY} <= {*contents(tmp_path / "out")}          # they come first
-    assert contents(source) == before
+    assert contents(source) == before                           # read, never written
+    assert told.endswith(". What is done is kept; go on without this one: --on-error quarantine")
+    said = mmcycle("generate", source, tmp_path / "out", "--with", f"image={run}", "--on-error", "quarantine")
+    assert said.code == 0 and "4 recordings: 0 done, 3 skipped (done before), 1 quarantined" in said.out
     (source / name).write_bytes(hostile.mended(name))
     said = mmcycle("generate", source, tmp_path / "out", "--with", f"image={run}")
     assert said.code == 0 and "4 recordings: 1 done, 3 skipped (done before), 0 quarantined" in said.out
@@ -162,11 +166,23 @@ def test_a_gif_is_no_recording_and_is_said_to_be_left_out(run: Path, source: Pat
     assert "not part of the job: film.gif: no recording of this name" in said.out
 
 
-@pytest.mark.skipif(not hostile.can_be_unreadable(), reason="root reads everything")
-def test_a_file_without_permission_is_named(run: Path, source: Path, tmp_path: Path) -> None:
+def test_a_file_without_permission_is_named(run: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (source / "01.png").chmod(0)
+    if os.geteuid() == 0:                                       # root reads every file, whatever its mode
+        monkeypatch.setattr(Path, "open", refusing(Path.open, "01.png"))
     told = refused_job("generate", source, tmp_path / "out", "--with", f"image={run}")
     assert told.startswith(f"{source}/01.png: ") and "Permission denied" in told
+    (source / "01.png").chmod(0o600)
+
+
+def refusing(opened: Callable[..., object], name: str) -> Callable[..., object]:
+    """Path.open that is denied one file."""
+    def open_or_refuse(path: Path, *arguments: object, **named: object) -> object:
+        if path.name == name:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return opened(path, *arguments, **named)
+
+    return open_or_refuse
 
 
 def test_a_name_that_is_not_utf8_is_refused_before_the_first_file(run: Path, trained: Path, source: Path, tmp_path: Path) -> None:
@@ -176,6 +192,22 @@ def test_a_name_that_is_not_utf8_is_refused_before_the_first_file(run: Path, tra
     assert refused("translate", run, source, "--out", tmp_path / "out").startswith(sentence)
     assert refused("train", trained / "tiny.yaml", f"a.root={source}", "--out", tmp_path / "out").startswith(sentence)
     assert not (tmp_path / "out").exists()
+
+
+def test_odd_but_lawful_names_are_kept(run: Path, tmp_path: Path) -> None:
+    names = ["-x.png", "new\nline.png", "quote'\".png", "per%cent.png", "ümläut.png", "$(touch sprung).png", f"{'n' * 240}.png", "CASE.PNG"]
+    (tmp_path / "source").mkdir()
+    for name in names:
+        (tmp_path / "source" / name).write_bytes(hostile.picture())
+    out = tmp_path / "out"
+    said = mmcycle("generate", tmp_path / "source", out, "--with", f"image={run}")
+    assert said.code == 0 and f"{len(names)} recordings: {len(names)} done" in said.out, said.err
+    assert {*contents(out)} == {*names, "manifest.jsonl", ".mmcycle/job.json"}
+    assert len((out / "manifest.jsonl").read_text().splitlines()) == len(names)
+    assert mmcycle("verify", out).code == 0
+    assert mmcycle("report", out).code == 0
+    assert mmcycle("translate", run, tmp_path / "source", "--out", tmp_path / "translated").code == 0
+    assert {*contents(tmp_path / "translated")} == {*names}
 
 
 def test_loops_of_symbolic_links_end(run: Path, source: Path, tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 """The command line: what each command says, what it leaves behind, and how it ends."""
+import contextlib
 import json
 import os
 import re
@@ -381,7 +382,7 @@ def test_an_interrupted_generation_says_so_and_the_same_line_ends_it(
             os.kill(os.getpid(), number)
 
     with monkeypatch.context() as patch:
-        patch.setattr(cli, "_job_progress", lambda: progress)
+        patch.setattr(cli, "_job_progress", lambda: contextlib.nullcontext(progress))
         said = mmcycle(*line)
     assert (said.code, said.out) == (code, "")
     assert said.err == f"mmcycle: stopped by {number.name} after the item in hand; run the same line again to go on\n"
@@ -393,6 +394,34 @@ def test_an_interrupted_generation_says_so_and_the_same_line_ends_it(
     assert said.code == 0 and f"8 recordings: {8 - skipped} done, {skipped} skipped (done before), 0 quarantined" in said.out
     mmcycle("generate", root / "day", tmp_path / "straight", "--with", f"image={run}")
     assert contents(tmp_path / "out") == contents(tmp_path / "straight")
+
+
+@pytest.mark.parametrize("words", ["done", "done", "broken", "--dry-run"])
+def test_a_bar_on_a_terminal_gives_the_cursor_back_however_the_job_ends(
+    root: Path, run: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, words: str
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")                          # rich takes it for a terminal
+    monkeypatch.setenv("TERM", "xterm")
+    out = tmp_path_factory.getbasetemp() / f"bar-{words.strip('-')}"     # the second "done" has nothing left to do
+    source = photographs(tmp_path_factory.mktemp("bar"), count=2) if words == "broken" else root / "night"
+    if words == "broken":
+        (source / "99.png").write_bytes(b"")
+    said = mmcycle("generate", source, out, "--with", f"image={run}", *([words] if words.startswith("-") else []))
+    assert said.code == (2 if words == "broken" else 0), said
+    assert said.err.count("\x1b[?25l") == said.err.count("\x1b[?25h") <= 1      # hidden as often as shown
+    assert ("8/8" in said.err) or words != "done" or "0 done" in said.out
+
+
+def test_a_bar_of_training_gives_the_cursor_back(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    line = ["train", root / "tiny.yaml", "--out", tmp_path, "train.steps=2"]
+    said = mmcycle(*line)
+    assert said.code == 0 and "2/2" in said.err and said.err.count("\x1b[?25l") == said.err.count("\x1b[?25h") == 1
+    for path in (tmp_path / "checkpoints").glob("step-*/state.json"):
+        path.write_text("{}")
+    said = mmcycle(*line)
+    assert said.code == 2 and said.err.count("\x1b[?25l") == said.err.count("\x1b[?25h")
 
 
 def test_a_run_is_shown_on_one_page(run: Path) -> None:

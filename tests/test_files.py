@@ -25,7 +25,7 @@ def test_a_file_is_written_whole_with_its_suffix_kept_for_the_writer(tmp_path):
 
     files.write_atomic(tmp_path / "deep" / "x.png", write)
     assert (tmp_path / "deep" / "x.png").read_bytes() == b"new"
-    assert names[0].startswith(".tmp-") and names[0].endswith("x.png")
+    assert names[0].startswith(".tmp-") and names[0].endswith(".png")
     assert left(tmp_path / "deep") == ["x.png"]
 
 
@@ -42,6 +42,14 @@ def test_a_writer_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, erro
         files.write_atomic(target, write)
     assert target.read_text() == "old"
     assert left(tmp_path) == ["x.txt"]
+
+
+def test_a_writer_that_says_what_it_cannot_write_names_the_true_file(tmp_path):
+    def write(path: Path) -> None:
+        raise RecordingError(f"{path}: cannot hold 5 bands")
+
+    with pytest.raises(RecordingError, match=f"^{tmp_path}/x.png: cannot hold 5 bands$"):
+        files.write_atomic(tmp_path / "x.png", write)
 
 
 def test_a_full_disk_is_told_with_the_path_and_leaves_the_old_file(tmp_path):

@@ -197,7 +197,7 @@ def _finish(
     for stream, relative in record.streams.items():     # no half record
         files.inside(task.out, output_name(relative, copy, translators.get(stream))).unlink(missing_ok=True)
     if not task.quarantines:
-        raise item
+        raise Broken(item.stream, item.path, f"{item}. What is done is kept; go on without this one: --on-error quarantine") from item
     reason = scrub(str(item), task.source, task.out)
     journal.append(to_line(Quarantined(key=record.key, copy=copy, stream=item.stream, path=item.path, reason=reason)))
     return Outcome(record.key, copy, quarantined=True)
@@ -237,9 +237,7 @@ def _put(task: Task, stream: str, relative: str, name: str, write: Callable[[Pat
     """Write one file of OUT atomically; returns the sha256 of what stands there."""
     target = files.inside(task.out, name)
     try:
-        files.write_atomic(
-            target, lambda temporary: _attempt(task, stream, relative, "written", lambda: write(temporary), OSError)
-        )
+        _attempt(task, stream, relative, "written", lambda: files.write_atomic(target, write), OSError)
         return files.sha256(target)
     except OSError as error:
         raise MmcycleError(f"{target}: could not be written: {error.strerror or error}. What is done is kept.") from error

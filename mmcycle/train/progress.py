@@ -17,7 +17,6 @@ class Progress:
             columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
             self.bar = Bar(*columns, console=self.console)
             self.task = self.bar.add_task("", total=steps)
-            self.bar.start()
 
     def say(self, sentence: str) -> None:
         if not self.quiet:
@@ -27,6 +26,7 @@ class Progress:
         """One interval: the weighted losses, the pace and the time left."""
         terms = "  ".join(f"{name} {value:.3f}" for name, value in losses.items())
         if self.bar is not None:
+            self.bar.start()            # at the first step: what fails before it leaves the terminal's cursor alone
             self.bar.update(self.task, completed=step, description=f"{seconds_per_step:.2f} s/step  {terms}")
         else:
             left = (self.steps - step) * seconds_per_step / 60

@@ -1,0 +1,110 @@
+"""The recipes that come with the package: script, config and row of the README belong together, and all of them run."""
+import re
+import runpy
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from command import contents, mmcycle
+from mmcycle.recipe import CONFIGS, RECIPES, Recipe, recipe_names, recipe_table
+
+ROOT = RECIPES.parent
+TABLE = recipe_table()
+FIELDS = ("summary", "needs", "run", "smoke", "yields", "expect")
+
+
+def rows_of_the_readme() -> list[str]:
+    """The first cells of the table whose first column is called "recipe", without marks."""
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    start = next(number for number, line in enumerate(lines) if re.match(r"\|\s*recipe\s*\|", line))
+    rows = []
+    for line in lines[start + 2 :]:
+        if not line.startswith("|"):
+            break
+        rows.append(re.search(r"\w+", line.split("|")[1])[0])
+    return rows
+
+
+def promised(recipe: Recipe) -> list[str]:
+    """"OUT/run (log.jsonl, the pictures), OUT/x.json" -> run, run/log.jsonl, x.json; what has a space is prose."""
+    found = []
+    for folder, inner in re.findall(r"OUT/([\w./-]+)(?: \(([^)]*)\))?", recipe.yields):
+        names = [name.strip() for name in inner.split(",")] if inner else []
+        found += [folder, *(f"{folder}/{name}" for name in names if " " not in name)]
+    return found
+
+
+def run_smoke(recipe: Recipe, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Smoke line as it stands in the header, in this process, into a folder of its own."""
+    python, script, *words = shlex.split(recipe.smoke)
+    assert (python, script) == ("python", f"recipes/{recipe.name}.py")
+    monkeypatch.chdir(out)
+    monkeypatch.setattr(sys, "argv", [script, *words, "--out", str(out)])
+    runpy.run_path(str(ROOT / script), run_name="__main__")
+
+
+def test_scripts_configs_and_rows_of_the_readme_are_the_same_set() -> None:
+    scripts = {recipe.name for recipe in TABLE}
+    assert scripts
+    assert {name.removesuffix("_cpu") for name in recipe_names()} == scripts
+    assert scripts <= {*recipe_names()}                             # a _cpu variant never stands alone
+    assert sorted(rows_of_the_readme()) == sorted(scripts)
+
+
+def test_the_list_and_the_files_agree() -> None:
+    said = mmcycle("recipes")
+    assert [line for line in said.out.splitlines() if line and not line.startswith(" ")] == sorted(recipe.name for recipe in TABLE)
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_a_config_loads_strictly_and_is_named_after_its_file(name: str) -> None:
+    said = mmcycle("config", "check", name)
+    assert (said.code, said.err) == (0, ""), said.err
+    lines = (CONFIGS / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 40 and lines[0].startswith("# ") and f"mmcycle train {name} " in lines[0]
+
+
+@pytest.mark.parametrize("recipe", TABLE, ids=lambda recipe: recipe.name)
+def test_a_header_says_what_is_needed_how_to_run_it_and_what_comes_out(recipe: Recipe) -> None:
+    assert all(getattr(recipe, name) for name in FIELDS), recipe
+    assert recipe.run.startswith(f"python recipes/{recipe.name}.py") and "--smoke" in recipe.smoke
+    assert len((RECIPES / f"{recipe.name}.py").read_text(encoding="utf-8").splitlines()) <= 100
+    assert promised(recipe)
+
+
+@pytest.mark.parametrize("recipe", TABLE, ids=lambda recipe: recipe.name)
+def test_a_recipe_leaves_what_it_promises_and_the_same_line_again_changes_nothing(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("open3d")
+    torch.set_num_threads(1)
+    run_smoke(recipe, tmp_path, monkeypatch)
+    for name in promised(recipe):
+        assert (tmp_path / name).exists(), f"{recipe.name} promises {name}"
+    sets = [path.parent for path in sorted(tmp_path.rglob("manifest.jsonl")) if (path.parent / ".mmcycle").is_dir()]
+    assert sets
+    for folder in sets:
+        assert mmcycle("verify", folder).code == 0, folder
+    before = {folder: (contents(folder), written(folder)) for folder in sets}
+    log = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
+
+    run_smoke(recipe, tmp_path, monkeypatch)
+    for folder in sets:
+        made, places = before[folder]
+        assert written(folder) == places                            # nothing was even written again
+        assert without_page(contents(folder)) == without_page(made)
+    again = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
+    assert again[: len(log)] == log and all('"event": "resume"' in line for line in again[len(log) :])
+
+
+def written(folder: Path) -> dict[Path, tuple[int, int]]:
+    """Where each file of a data set stands on the disk, and since when; a file that is written again gets another place."""
+    found = (path for path in folder.rglob("*") if path.is_file() and path.name != "report.html" and ".mmcycle" not in path.parts)
+    return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in found}
+
+
+def without_page(files: dict[str, bytes]) -> dict[str, bytes]:
+    return {name: content for name, content in files.items() if name != "report.html"}
