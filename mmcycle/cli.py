@@ -362,9 +362,12 @@ def _streams(words: list[str]) -> dict[str, str]:
 
 def _share(text: str) -> float:
     try:
-        return float(text)
+        share = float(text)
     except ValueError:
-        raise UserError(f"--strength {text!r}: expected a number in [0, 1], or two as in 0.6:1") from None
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise UserError(f"--strength {text!r}: expected a number in [0, 1], or two as in 0.6:1")
+    return share
 
 
 @contextmanager

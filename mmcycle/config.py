@@ -15,7 +15,7 @@ from mmcycle.core.settings import STRICT, Descent, Networks, Objective
 from mmcycle.errors import UserError
 from mmcycle.files import write_text
 from mmcycle.mistakes import Mistakes, nearest, short, unknown_key
-from mmcycle.modality import RESERVED, Modality, find_modality, known_modalities
+from mmcycle.modality import RESERVED, Modality, find_modality, known_modalities, lies_below
 from mmcycle.recipe import find_config
 from mmcycle.strict_yaml import MAX_DEPTH, Place, format_yaml, leaves, parse_yaml, read_yaml
 
@@ -96,14 +96,19 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
     return _checked(values, Mistakes(str(path), origins))
 
 
-def from_dict(values: Any, origin: str = "config") -> Config:
-    """What `to_dict` gave -> Config, as strictly as from a file; `origin` names the source in errors."""
+def from_dict(values: Any, origin: str = "config", *, run: Path | None = None) -> Config:
+    """What `to_dict` gave -> Config, as strictly as from a file; `origin` names the source in errors.
+
+    A `run` may come from a stranger: a modality that would be imported from below that folder is refused.
+    """
     if not isinstance(values, dict) or not _shallow(values, MAX_DEPTH):
         raise UserError(f"{origin}: expected the sections of a config, nested at most {MAX_DEPTH} levels deep")
     try:
         plain = json.loads(json.dumps(values))
     except (TypeError, ValueError) as error:        # ValueError: a number of thousands of digits
         raise UserError(f"{origin}: holds what JSON cannot: {error}") from error
+    if run is not None:
+        _refuse_code_of(run, plain, origin)
     return _checked(plain, Mistakes(origin, {}))
 
 
@@ -137,6 +142,15 @@ def differing_keys(old: Config, new: Config) -> list[tuple[str, Any, Any]]:
     places = dict.fromkeys([*before, *after])
     pairs = [(".".join(place), before.get(place), after.get(place)) for place in places]
     return [(key, was, now) for key, was, now in pairs if was != now]
+
+
+def _refuse_code_of(run: Path, values: dict[str, Any], origin: str) -> None:
+    for key in DOMAINS:
+        domain = values.get(key)
+        name = domain.get("modality") if isinstance(domain, dict) else None
+        if isinstance(name, str) and ":" in name and lies_below(run, name):
+            raise UserError(f"{origin}: {key}.modality: {short(name)} lies in the run itself, and a run must not bring code. "
+                            "If you trust it, install it as a package or keep it outside of the run.")
 
 
 # Joining what was written

@@ -101,26 +101,32 @@ def walk(root: Path) -> Iterator[Path]:
 
     Names starting with a dot are passed over: they are nobody's recordings. A name that is not UTF-8 is an error.
     """
-    yield from _walk(root, frozenset())
+    above, levels = [root.resolve()], [_entries(root)]          # a stack: a tree may be deeper than Python's calls
+    while levels:
+        entry = next(levels[-1], None)
+        if entry is None:
+            above.pop()
+            levels.pop()
+        elif _holds(entry.is_dir):
+            real = Path(entry.path).resolve()
+            if real not in above:
+                above.append(real)
+                levels.append(_entries(Path(entry.path)))
+        elif _holds(entry.is_file):
+            yield Path(entry.path)
 
 
-def _walk(folder: Path, above: frozenset[Path]) -> Iterator[Path]:
-    real = folder.resolve()
-    if real in above:
-        return
+def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: os.fsencode(entry.name))
     except OSError as error:
         raise UserError(f"{folder}: cannot be listed: {error.strerror}") from error
     for entry in entries:
-        if entry.name.startswith("."):
-            continue
-        if not _is_utf8(entry.name):
-            raise UserError(f"{folder}: the name {os.fsencode(entry.name)!r} is not UTF-8; rename the file, manifests are UTF-8 text")
-        if _holds(entry.is_dir):
-            yield from _walk(Path(entry.path), above | {real})
-        elif _holds(entry.is_file):
-            yield Path(entry.path)
+        if not entry.name.startswith("."):
+            if not _is_utf8(entry.name):
+                name = os.fsencode(entry.name)
+                raise UserError(f"{folder}: the name {name!r} is not UTF-8; rename the file, manifests are UTF-8 text")
+            yield entry
 
 
 def _holds(claim: Callable[[], bool]) -> bool:

@@ -5,9 +5,11 @@ Shape letters: C channels, H W size of a training crop, H' W' size of a whole re
 from __future__ import annotations
 
 import dataclasses
+import sys
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from difflib import get_close_matches
+from glob import escape
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -28,7 +30,7 @@ RESERVED = ("name", "root", "modality")     # keys of a domain in a config, so n
 class Modality(ABC):
     """How one kind of recording becomes a tensor, and back.
 
-    A modality is a value: its fields are its configuration, two equal modalities are interchangeable. Write five
+    A modality is a value: its fields are its configuration, two equal modalities are interchangeable. Write six
     members (`suffixes`, `shape`, `load`, `save`, `to_tensor`, `from_tensor`: a class variable, and what touches files
     and tensors) to add a sensor; override any of the others where the default does not suit it.
 
@@ -167,6 +169,22 @@ def find_modality(name: str) -> type[Modality]:
 def known_modalities() -> dict[str, str]:
     """Every modality that can be named: name -> where it lives."""
     return BUILTIN | _installed()
+
+
+def lies_below(folder: Path, name: str) -> bool:
+    """Whether "package.module:Class" would be imported from below `folder`: a run may come from a stranger.
+
+    Every folder of the search path counts as far as it can be followed by name, packages on the way included.
+    """
+    home = folder.resolve()
+    for entry in sys.path:
+        place = Path(entry)
+        for part in name.partition(":")[0].split("."):
+            place = place / part
+            found = (place, *place.parent.glob(f"{escape(part)}.*"))
+            if any(one.exists() and (one.resolve().is_relative_to(home) or one.absolute().is_relative_to(home)) for one in found):
+                return True
+    return False
 
 
 def _installed() -> dict[str, str]:

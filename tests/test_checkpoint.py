@@ -5,11 +5,13 @@ import json
 import os
 import resource
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from mmcycle.errors import MmcycleError, UserError
 from mmcycle.train import checkpoint
@@ -190,6 +192,31 @@ def test_a_checkpoint_of_networks_of_another_shape_is_refused(root: Path, run: P
     shutil.rmtree(run / "checkpoints")
     shutil.copytree(other / "checkpoints", run / "checkpoints")
     with pytest.raises(UserError, match="step-00000006 does not fit the networks of this config"):
+        resume(root, run)
+
+
+def test_a_run_goes_on_with_the_random_states_of_another_kind_of_device(root: Path, run: Path) -> None:
+    folder = run / "checkpoints/step-00000006"
+    rank = load_file(folder / "rank-0.safetensors")
+    state = torch.zeros(16, dtype=torch.uint8)              # as CUDA's are
+    own = {"rng.model": state, "rng.cuda": state, "replay_a.rng": state, "replay_b.rng": state}
+    save_file(rank | own, folder / "rank-0.safetensors")
+    files = json.loads((folder / "sums.json").read_text())["files"]
+    digest = hashlib.sha256((folder / "rank-0.safetensors").read_bytes()).hexdigest()
+    rewrite(folder, files=files | {"rank-0.safetensors": digest})
+    config = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(config.replace("steps: 6", "steps: 8"))
+    train(tiny(root, "train.steps=8", "run.save_every=2"), run)
+    assert steps_saved(run)[-1] == 8
+
+
+def test_a_run_cannot_bring_code_of_its_own(root: Path, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (run / "evil.py").write_text("raise SystemExit('I was run')")
+    config = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(config.replace("modality: image", "modality: run.evil:Evil"))
+    monkeypatch.chdir(run.parent)
+    monkeypatch.setattr(sys, "path", [*sys.path, ""])       # as the command line does
+    with pytest.raises(UserError, match="'run.evil:Evil' lies in the run itself, and a run must not bring code"):
         resume(root, run)
 
 

@@ -149,6 +149,9 @@ def test_a_mistyped_word_is_answered_with_the_right_one(words: str, hint: str, t
     ("generate {root}/day {root}/out --with image={root}/run --with image={root}/run", "the stream 'image' is named twice"),
     ("generate {root}/day {root}/out --with image={root}/run --layout foldr", "unknown layout 'foldr'. Did you mean 'folder'?"),
     ("generate {root}/day {root}/out --with image={root}/run --strength high", "--strength 'high': expected a number in [0, 1]"),
+    ("generate {root}/day {root}/out --with image={root}/run --strength 0:2", "--strength '2': expected a number in [0, 1]"),
+    ("generate {root}/day {root}/out --with image={root}/run --strength nan", "--strength 'nan': expected a number in [0, 1]"),
+    ("generate {root}/day {root}/out --with image={root}/run --strength 1:0", "strength is (1.0, 0.0); it must be a range"),
     ("generate {root}/day {root}/out --with image={root}/run --copies 2", "2 copies with the one strength 1.0 would be identical"),
     ("verify {root}/day", "{root}/day: there is no manifest.jsonl"),
     ("report {root}/day", "{root}/day has neither log.jsonl nor config.yaml (a run) nor manifest.jsonl (a data set)"),
@@ -246,6 +249,19 @@ def test_a_dry_run_counts_and_measures_and_writes_nothing(root: Path) -> None:
     assert "a day: 8 recordings, crops (3, 32, 32)" in said.out
     assert "generator ab: 0.01 M parameters" in said.out            # width 4: counted below
     assert re.search(r"cpu, 32-true: \d+\.\d\d s a step", said.out) and "12 steps: about" in said.out
+
+
+@pytest.mark.parametrize(("devices", "override", "sentence"), [
+    (0, "run.accelerator=cuda", "run.accelerator is 'cuda', but torch finds no CUDA device here; use run.accelerator=auto"),
+    (2, "run.devices=3", "run.devices is 3, but this machine has 2 CUDA devices; use run.devices=auto"),
+])
+def test_devices_that_are_not_there_are_refused(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, devices: int, override: str, sentence: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: devices > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: devices)
+    told = refused("train", root / "tiny.yaml", "--out", tmp_path / "run", "run.accelerator=auto", override)
+    assert told.startswith(sentence) and not (tmp_path / "run").exists()
 
 
 def test_a_dry_run_counts_the_parameters_right() -> None:

@@ -1,4 +1,5 @@
 """Files that are there whole or not at all, paths that stay inside, and the lock of a folder."""
+import errno
 import os
 import signal
 import subprocess
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mmcycle import files
+from mmcycle import files, lock
 from mmcycle.errors import MmcycleError, RecordingError, UserError, need
 from mmcycle.lock import held
 
@@ -195,6 +196,19 @@ def test_walking_ends_where_links_form_loops(tmp_path):
     assert [str(path.relative_to(tmp_path)) for path in files.walk(tmp_path)] == ["again/x.txt", "inner/x.txt"]
 
 
+def test_walking_is_not_stopped_by_a_tree_deeper_than_pythons_calls(tmp_path):
+    place = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(1200):
+        os.mkdir("d", dir_fd=place)
+        deeper = os.open("d", os.O_RDONLY, dir_fd=place)
+        os.close(place)
+        place = deeper
+    os.close(os.open("x.txt", os.O_CREAT | os.O_WRONLY, dir_fd=place))
+    os.close(place)
+    assert [path.name for path in files.walk(tmp_path)] == ["x.txt"]
+    subprocess.run(["rm", "-r", str(tmp_path / "d")], check=True)      # pytest's own clean-up calls itself too deeply
+
+
 def test_a_name_that_is_not_utf8_is_told_with_its_folder(tmp_path):
     with open(os.fsencode(tmp_path) + b"/caf\xe9.png", "wb"):
         pass
@@ -243,6 +257,29 @@ def test_a_lock_is_given_back_also_after_an_error(tmp_path):
         assert another() != 0
         1 / 0
     assert another() == 0
+
+
+def test_a_lock_whose_file_was_removed_meanwhile_is_taken_again(tmp_path, monkeypatch):
+    answer = lock.fcntl.lockf
+
+    def removed_first(file, how):
+        (tmp_path / ".lock").unlink()               # as its last holder does, between our opening and our locking
+        monkeypatch.setattr(lock.fcntl, "lockf", answer)
+        return answer(file, how)
+
+    monkeypatch.setattr(lock.fcntl, "lockf", removed_first)
+    with held(tmp_path):
+        assert (tmp_path / ".lock").read_text().startswith(f"process {os.getpid()} on ")
+
+
+def test_a_disk_that_knows_no_locks_is_told(tmp_path, monkeypatch):
+    def refuse(file, how):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(lock.fcntl, "lockf", refuse)
+    with pytest.raises(MmcycleError, match="cannot be locked: No locks available; choose a folder on another disk"):
+        with held(tmp_path):
+            pass
 
 
 def test_a_lock_that_cannot_be_made_is_told(tmp_path):

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from mmcycle.errors import MmcycleError, RecordingError, UserError
-from mmcycle.generate import engines, ledger
+from mmcycle.generate import engines, ledger, shard
 from mmcycle.generate.dataset import generate
 from mmcycle.generate.manifest import item_seed, read_rows, verify
 from mmcycle.generate.shard import Share
@@ -292,6 +292,31 @@ def test_quarantine_goes_on_and_the_counts_add_up(source: Path, run: Path, tmp_p
     assert verify(out).ok
 
 
+def test_a_record_whose_label_cannot_be_copied_leaves_nothing_behind(
+    source: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (source / "train/003.xml").write_text("the second label")
+    copy = shard._copy
+
+    def refuse(original: Path, target: Path) -> None:
+        if original.suffix == ".xml":
+            raise RecordingError(f"{original}: cannot be read: it went away")
+        copy(original, target)
+
+    monkeypatch.setattr(shard, "_copy", refuse)
+    out = tmp_path / "out"
+    assert generate(source, out, {"raw": str(run)}, on_error="quarantine", load=load)[:4] == (5, 0, 1, 6)
+    assert not list(out.glob("train/003*")) and verify(out).ok
+
+
+def test_no_more_workers_are_started_than_there_is_work(source: Path, run: Path, tmp_path: Path, monkeypatch) -> None:
+    shares: list[int] = []
+    monkeypatch.setattr(engines, "_run_processes", lambda task, shards, tell, caught: shares.append(len(shards)))
+    with pytest.raises(MmcycleError, match="6 of 6 are not there"):
+        generate(source, tmp_path / "out", {"raw": str(run)}, devices=64, load=load)
+    assert shares == [6]
+
+
 def test_a_full_disk_is_told_with_its_path_and_can_be_resumed(run: Path, tmp_path: Path) -> None:
     source, out = make_source(tmp_path / "source", 4), tmp_path / "out"
     (source / "train/002.raw").write_bytes(bytes(200_000))
@@ -455,6 +480,7 @@ def test_other_weights_or_other_recordings_do_not_continue_a_job(source: Path, r
     ({"copies": 3}, "3 copies with the one strength 1.0 would be identical"),
     ({"strength": (0.9, 0.1)}, "the low end first"),
     ({"strength": (0.0, float("nan"))}, "the low end first"),
+    ({"strength": (0.5, 1.5)}, r"strength is \(0.5, 1.5\); it must be a range within 0 to 1"),
     ({"devices": 0}, "devices is 0"),
     ({"on_error": "ignore"}, "on_error is 'ignore'; it must be one of 'stop', 'quarantine'"),
     ({"engine": "cloud"}, "engine is 'cloud'"),

@@ -273,6 +273,10 @@ def test_layouts_are_found_by_name_and_by_import_path(tmp_path, monkeypatch):
         find_layout("mmcycle.nowhere:Voc")
     with pytest.raises(UserError, match="is not a class derived from"):
         find_layout("mmcycle.data.layouts.layout:stem")
+    (tmp_path / "unwell.py").write_text("1 / 0")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UserError, match="layout 'unwell:Drive': unwell:Drive could not be imported: division by zero"):
+        find_layout("unwell:Drive")
 
 
 def test_a_layout_of_another_package_is_found_by_its_entry_point(tmp_path, monkeypatch):

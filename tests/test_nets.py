@@ -245,3 +245,11 @@ def test_a_sensors_own_networks_keep_the_weights_they_came_with():
 
     built = CycleModel(Trained(height=32, width=32), Grid(height=32, width=32), networks(), Objective())
     assert all((parameter == 0.5).all() for parameter in built.gen_ab.encoder.parameters())
+
+
+@pytest.mark.parametrize("kind", ["resnet", "light", "unet"])
+def test_a_decoder_without_skips_is_content_with_the_latent_alone(kind):
+    made = networks(generator=kind)
+    latent, *finer = nets.encoder(3, made)(noise(1, 3, 32, 32))
+    decode = nets.decoder(3, made, skips=False)
+    assert torch.equal(decode([latent]), decode([latent, *finer]))

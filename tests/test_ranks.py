@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from mmcycle.errors import UserError
 from mmcycle.train.engine import Engine
 from tiny_run import differences, ended, leftovers, photographs, rows, start_training, steps_saved, tensors, tiny, trained, wait_until
 
@@ -131,3 +132,9 @@ def test_both_ways_of_starting_several_processes_work(root: Path, launcher: list
     assert done.returncode == 0, done.stderr
     assert not re.search("Traceback|Error", done.stderr)
     assert differences(root / "two", root / name, 6) == ([] if launcher else ["state.json", "sums.json"])     # they hold run.devices
+
+
+def test_more_processes_than_cores_are_refused(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserError, match=r"run\.devices=6400: .* this machine has \d+ cores"):
+        Engine(tiny(root, "run.devices=6400", "run.accelerator=cpu").run)

@@ -125,3 +125,12 @@ def test_what_was_given_is_not_changed_by_what_comes_later():
     for first in range(2, 20, 2):
         buffer(numbered(first, 2))
     assert numbers(given) == numbers(fakes) == [0, 1]
+
+
+def test_the_random_state_of_another_kind_of_device_is_passed_over_and_all_else_taken():
+    saved = ReplayBuffer(3, (1, 2, 2), seed=1)
+    saved(numbered(0, 2))
+    buffer = ReplayBuffer(3, (1, 2, 2), seed=2)
+    before = buffer.rng.get_state()
+    buffer.load_state_dict(saved.state_dict() | {"rng": torch.zeros(16, dtype=torch.uint8)})        # as CUDA's are
+    assert buffer.count == 2 and numbers(buffer.samples) == [0, 1, 0] and torch.equal(buffer.rng.get_state(), before)

@@ -1,6 +1,7 @@
 """Whole recordings of any size through one trained direction: padded, tiled, blended; and models that others made."""
 import json
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -17,6 +18,8 @@ from mmcycle.errors import UserError
 from mmcycle.generate import tiles
 from mmcycle.generate.export import export
 from mmcycle.generate.translator import Translator
+from mmcycle.train import checkpoint
+from mmcycle.train.checkpoint import Checkpoint
 
 KINDS = ["resnet", "unet", "light"]
 
@@ -286,6 +289,47 @@ def test_weights_that_do_not_fit_their_config_are_refused(tmp_path):
     hostile(tmp_path / "y.safetensors", header, {"encoder": torch.zeros(2, dtype=torch.bfloat16)})
     with pytest.raises(UserError, match="its weights do not fit its config"):
         Translator.load(tmp_path / "y.safetensors", "ab", device="cpu")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(value):
+    made = config(generator="resnet")
+    weights = translator(made).generator.state_dict()
+    weights["decoder.head.1.bias"] = torch.full_like(weights["decoder.head.1.bias"], value)
+    with pytest.raises(UserError, match=r"its weights hold NaN or infinity \(decoder.head.1.bias\)"):
+        Translator(made, "ab", weights, device="cpu")
+
+
+def run_of(folder, state):
+    weights = {f"ab.{name}": value for name, value in translator().generator.state_dict().items()}
+    saved = Checkpoint(step=1, networks={}, averages=weights, optimisers={}, rank={"x": torch.zeros(1)}, state=state)
+    checkpoint.save(folder / "checkpoints", saved, rank=0, world=1, keep=1, wait=lambda: None)
+
+
+def test_a_run_whose_state_holds_no_config_is_refused_by_name(tmp_path):
+    run_of(tmp_path / "run", {})
+    with pytest.raises(UserError, match=r"step-00000001/state\.json: expected the sections of a config"):
+        Translator.load(tmp_path / "run", "ab", device="cpu")
+
+
+@pytest.mark.parametrize("name", ["runs.stranger.evil:Evil", "runs.stranger.package.evil:Evil", "runs.link.evil:Evil"])
+def test_a_run_of_a_stranger_has_none_of_its_code_imported(tmp_path, monkeypatch, name):
+    run = tmp_path / "runs/stranger"
+    values = to_dict(config())
+    run_of(run, {"config": values | {"b": values["b"] | {"modality": name}}})
+    for place in (run / "evil.py", run / "package/__init__.py", run / "package/evil.py"):
+        place.parent.mkdir(exist_ok=True)
+        place.write_text("raise SystemExit('I was run')")
+    (tmp_path / "runs/link").symlink_to(run)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path, ""])       # as the command line does
+    with pytest.raises(UserError, match=f"b.modality: '{name}' lies in the run itself, and a run must not bring code"):
+        Translator.load(run, "ab", device="cpu")
+
+
+def test_a_sensor_beside_the_runs_is_still_found(tmp_path):
+    run_of(tmp_path / "run", {"config": to_dict(config())})     # grids:Grid, from this folder of tests
+    assert isinstance(Translator.load(tmp_path / "run", "ab", device="cpu").source, Grid)
 
 
 def test_a_run_without_a_checkpoint_is_told_what_to_do(tmp_path):

@@ -128,7 +128,8 @@ class Decoder(nn.Module):
 
     def forward(self, features: list[Tensor]) -> Tensor:
         z, *finer = features
-        for doubling, skip in zip(self.doublings, finer, strict=True):
+        skips = finer if self.merge else [None] * len(self.doublings)       # a sensor's own encoder may give the latent alone
+        for doubling, skip in zip(self.doublings, skips, strict=True):
             z = doubling(z)
             if self.merge == "add":
                 z = z + skip

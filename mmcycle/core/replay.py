@@ -44,7 +44,13 @@ class ReplayBuffer:
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         self.samples.copy_(state["samples"])
         self.count = int(state["count"])
-        self.rng.set_state(state["rng"].cpu())
+        restore_rng(self.rng, state["rng"])
+
+
+def restore_rng(rng: torch.Generator, state: Tensor) -> None:
+    """Go on where `state` was taken; the state of another kind of device has another length, and is left alone."""
+    if state.numel() == rng.get_state().numel():
+        rng.set_state(state.cpu())
 
 
 def _finite(x: Tensor) -> Tensor:

@@ -19,9 +19,10 @@ def run_local(
 ) -> None:
     """Translate the portions in this process, or in `devices` others; returns when all are done.
 
-    Raises what the first failing worker raised, after the others finished the item in hand; Interrupted after a
-    signal; MmcycleError when a worker died.
+    No more processes are started than there are portions. Raises what the first failing worker raised, after the others
+    finished the item in hand; Interrupted after a signal; MmcycleError when a worker died.
     """
+    devices = max(1, min(devices, len(portions)))
     with signals() as caught:
         if devices == 1:
             translate_shard(task, portions, translators=translators, tell=tell, stopping=lambda: bool(caught))

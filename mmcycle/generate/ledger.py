@@ -10,9 +10,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from mmcycle import files
+from mmcycle import files, lock
 from mmcycle.errors import MmcycleError, UserError
-from mmcycle.lock import held
 
 PLACE = ".mmcycle"
 JOB = "job.json"
@@ -56,11 +55,11 @@ def source_of(out: Path) -> Path | None:
 def alone(out: Path) -> Iterator[None]:
     """One process at a time works on OUT; UserError names the other one. What the disk refuses is an MmcycleError."""
     try:
-        with held(out / PLACE):
+        with lock.held(out / PLACE):
             try:
                 yield
             finally:
-                (out / PLACE / ".lock").unlink(missing_ok=True)
+                (out / PLACE / lock.NAME).unlink(missing_ok=True)
     except OSError as error:
         raise MmcycleError(f"{error.filename or out}: {error.strerror or error}. What is done is kept.") from error
 

@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -118,8 +117,8 @@ def _check_copies(copies: int, strength: tuple[float, float], translators: dict[
     low, high = strength
     if copies < 1:
         raise UserError(f"copies is {copies}; it must be 1 or more")
-    if not (math.isfinite(low) and math.isfinite(high) and 0 <= low <= high):
-        raise UserError(f"strength is ({low}, {high}); it must be a range of numbers from 0, the low end first")
+    if not 0 <= low <= high <= 1:       # false for NaN too
+        raise UserError(f"strength is ({low}, {high}); it must be a range within 0 to 1, the low end first")
     varies = any(one.stochastic for one in translators.values())
     if copies > 1 and low == high and not varies:
         raise UserError(f"{copies} copies with the one strength {high} would be identical, which helps nobody; "

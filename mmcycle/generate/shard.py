@@ -194,8 +194,10 @@ def _finish(
             return Outcome(record.key, copy, quarantined=False)
         except Broken as broken:
             item = broken
-    for stream, relative in record.streams.items():     # no half record
-        files.inside(task.out, output_name(relative, copy, translators.get(stream))).unlink(missing_ok=True)
+    written = [output_name(relative, copy, translators.get(stream)) for stream, relative in record.streams.items()]
+    written += [labels.copy_name(relative, copy) for relative in record.labels if task.keeps_labels]
+    for name in written:                                # no half record
+        files.inside(task.out, name).unlink(missing_ok=True)
     if not task.quarantines:
         raise Broken(item.stream, item.path, f"{item}. What is done is kept; go on without this one: --on-error quarantine") from item
     reason = scrub(str(item), task.source, task.out)

@@ -50,6 +50,9 @@ class Translator:
             self.generator.load_state_dict(weights)
         except (RuntimeError, ValueError) as error:
             raise UserError(f"{run or 'the model'}: its weights do not fit its config: {error}") from error
+        broken = next((name for name, value in weights.items() if not value.isfinite().all()), None)
+        if broken:                      # it would write noise, or black, without a word
+            raise UserError(f"{run or 'the model'}: its weights hold NaN or infinity ({broken}); take another checkpoint or train anew")
         self.generator.eval().requires_grad_(False).to(self.device)
 
     @classmethod
@@ -118,7 +121,7 @@ def _read(run: Path, direction: str) -> tuple[Config, dict[str, Tensor]]:
     weights = {name.removeprefix(f"{direction}."): value for name, value in averages.items() if name.startswith(f"{direction}.")}
     if not weights:
         raise UserError(f"{run} was trained one way (loss.consistency=nce): it has no direction {direction!r}")
-    return from_dict(state["config"], f"{path}/state.json"), weights
+    return from_dict(state.get("config"), f"{path}/state.json", run=run), weights
 
 
 def _read_exported(file: Path, direction: str) -> tuple[Config, dict[str, Tensor]]:

@@ -1,4 +1,5 @@
 """Device, precision and ranks: the few things asked of Lightning Fabric, in one place so that it can be replaced."""
+import logging
 import os
 from contextlib import AbstractContextManager
 from typing import Any
@@ -8,6 +9,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from mmcycle.config import Run
+from mmcycle.errors import UserError
 
 
 class Engine:
@@ -15,6 +17,9 @@ class Engine:
 
     def __init__(self, run: Run):
         torch.set_float32_matmul_precision("high")
+        logging.getLogger("lightning.fabric").setLevel(logging.WARNING)     # it announces what the config says already
+        logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+        _check_accelerator(run)
         devices, machines = _processes(run)
         strategy = "auto" if (devices, machines) == (1, 1) else "ddp"
         self.fabric = Fabric(accelerator=run.accelerator, devices=devices, num_nodes=machines, precision=run.precision, strategy=strategy)
@@ -56,9 +61,27 @@ class Engine:
         self.fabric.barrier()
 
 
-def _processes(run: Run) -> tuple[int | str, int]:
+def _check_accelerator(run: Run) -> None:
+    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if run.accelerator == "cuda" and not found:
+        raise UserError("run.accelerator is 'cuda', but torch finds no CUDA device here; use run.accelerator=auto, and see `mmcycle doctor`")
+    told = "auto" if _started_by_torchrun() else run.devices
+    if found and run.accelerator != "cpu" and told != "auto" and told > found:
+        raise UserError(f"run.devices is {run.devices}, but this machine has {found} CUDA devices; use run.devices=auto for all of them")
+
+
+def _processes(run: Run) -> tuple[int, int]:
     """How many on each machine, and how many machines; torchrun has decided both where it started us."""
-    if torch.distributed.is_available() and torch.distributed.is_torchelastic_launched():
+    if _started_by_torchrun():
         here = int(os.environ["LOCAL_WORLD_SIZE"])
         return here, int(os.environ["WORLD_SIZE"]) // here
-    return (1 if run.devices == "auto" and not torch.cuda.is_available() else run.devices), 1
+    if run.accelerator == "cpu" or not torch.cuda.is_available():
+        wanted, cores = (1 if run.devices == "auto" else run.devices), os.cpu_count() or 1
+        if wanted > max(cores, 2):
+            raise UserError(f"run.devices={wanted}: on the CPU each is a process, and this machine has {cores} cores")
+        return wanted, 1
+    return (torch.cuda.device_count() if run.devices == "auto" else run.devices), 1      # one GPU needs no ranks
+
+
+def _started_by_torchrun() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_torchelastic_launched()

@@ -4,6 +4,7 @@ import sys
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
+from rich.table import Column
 
 
 class Progress:
@@ -14,8 +15,9 @@ class Progress:
         self.console = Console(file=sys.stderr, soft_wrap=True, highlight=False)
         self.bar = None
         if self.console.is_terminal and not quiet:
-            columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
-            self.bar = Bar(*columns, console=self.console)
+            losses = TextColumn("{task.description}", table_column=Column(ratio=1, no_wrap=True))     # takes what width is left
+            columns = (TextColumn("training"), BarColumn(20), MofNCompleteColumn(), TimeRemainingColumn(), losses)
+            self.bar = Bar(*columns, console=self.console, expand=True)
             self.task = self.bar.add_task("", total=steps)
 
     def say(self, sentence: str) -> None:

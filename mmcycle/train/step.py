@@ -7,8 +7,7 @@ from torch import Tensor, nn
 from mmcycle.config import Config
 from mmcycle.core import schedule
 from mmcycle.core.model import CycleModel
-from mmcycle.core.replay import ReplayBuffer
-from mmcycle.errors import UserError
+from mmcycle.core.replay import ReplayBuffer, restore_rng
 from mmcycle.errors import UserError
 from mmcycle.train.checkpoint import Checkpoint
 from mmcycle.train.engine import Engine
@@ -88,7 +87,9 @@ class Teacher:
         )
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """The opposite of `state`."""
+        """The opposite of `state`. Where the state of a random generator comes from another kind of device, which cannot
+        take it up, the generator stays as the seed made it: going on there is possible, but not bit for bit.
+        """
         self.model.load_state_dict(checkpoint.networks)
         self.averages.load_state_dict(checkpoint.averages)
         _unflat(self.opt_gen, "gen", checkpoint.optimisers)
@@ -96,9 +97,9 @@ class Teacher:
         own = checkpoint.rank
         for domain, buffer in self.replay.items():
             buffer.load_state_dict({key: own[f"replay_{domain}.{key}"] for key in ("samples", "count", "rng")})
-        self.model.rng.set_state(own["rng.model"])
+        restore_rng(self.model.rng, own["rng.model"])
         torch.set_rng_state(own["rng.torch"])
-        if self.engine.device.type == "cuda":
+        if self.engine.device.type == "cuda" and "rng.cuda" in own:
             torch.cuda.set_rng_state(own["rng.cuda"], self.engine.device)
         self.bad_in_a_row.copy_(own["bad_in_a_row"])
         self.bad.copy_(own["bad"])

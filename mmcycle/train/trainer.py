@@ -18,13 +18,14 @@ import torch
 from torch import Tensor, nn
 
 from mmcycle import __version__
-from mmcycle.config import Config, differing_keys, load_config, save_config, to_dict
+from mmcycle.config import Config, differing_keys, from_dict, save_config, to_dict
 from mmcycle.core import schedule
 from mmcycle.data.samplers import Domain, unpaired_batches
 from mmcycle.errors import MmcycleError, RecordingError, UserError
 from mmcycle.files import remove_leftovers
 from mmcycle.interruption import signals
 from mmcycle.lock import held
+from mmcycle.strict_yaml import read_yaml
 from mmcycle.train import checkpoint
 from mmcycle.train.engine import Engine
 from mmcycle.train.log import Log
@@ -140,7 +141,8 @@ def _prepare(config: Config, out: Path, fresh: bool) -> None:
         for name in ("log.jsonl", "report.html", "config.yaml"):        # the config last: until then the folder is known as a run
             (out / name).unlink(missing_ok=True)
     if known.exists() and any((out / "checkpoints").glob("step-*")):        # before the first there is nothing to mix up
-        changes = [c for c in differing_keys(load_config(known), config) if c[0] not in MAY_DIFFER]
+        begun = from_dict(read_yaml(known)[0], str(known), run=out)
+        changes = [c for c in differing_keys(begun, config) if c[0] not in MAY_DIFFER]
         if changes:
             listed = "; ".join(f"{key} was {old!r}, now {new!r}" for key, old, new in changes[:8])
             raise UserError(f"{out} holds a run of another config: {listed}. Choose another --out, or --fresh to begin again there")

@@ -46,7 +46,7 @@ def find_layout(name: str) -> Layout:
     module, _, attribute = target.partition(":")
     try:
         found = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:          # a module of the user's may fail in any way while it is imported
         raise UserError(f"layout {name!r}: {target} could not be imported: {error}") from error
     if not (isinstance(found, type) and issubclass(found, Layout)):
         raise UserError(f"layout {name!r}: {target} is not a class derived from mmcycle.data.layouts.Layout")
