@@ -3,10 +3,13 @@
     python benchmarks/generation.py [--images 60] [--size 320x240] [--generator light]
 """
 import argparse
+import os
 import shutil
 import tempfile
 import time
 from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")         # as the command line does, before torch is imported
 
 import numpy as np
 import torch
@@ -23,13 +26,15 @@ def a_run(folder: Path, generator: str) -> Path:
     """A run with random weights: the arithmetic is that of a trained one."""
     image = {"modality": "image", "size": 128}
     config = from_dict({
-        "name": "benchmark", "a": {"name": "a", **image}, "b": {"name": "b", **image}, "model": {"generator": generator},
+        "name": "benchmark", "a": {"name": "a", **image}, "b": {"name": "b", **image},
+        "model": {"generator": generator},
     })
     torch.manual_seed(0)
     model = CycleModel(config.a.modality, config.b.modality, config.model, config.loss)
     averages = {f"ab.{name}": value for name, value in model.gen_ab.state_dict().items()}
     state = checkpoint.Checkpoint(
-        step=1, networks={}, averages=averages, optimisers={}, rank={"none": torch.zeros(1)}, state={"config": to_dict(config)}
+        step=1, networks={}, averages=averages, optimisers={}, rank={"none": torch.zeros(1)},
+        state={"config": to_dict(config)},
     )
     checkpoint.save(folder / "checkpoints", state, rank=0, world=1, keep=1, wait=lambda: None)
     return folder
@@ -62,13 +67,15 @@ def main() -> None:
         times.append(time.perf_counter())
         for stage, begun, ended in zip(stages, times, times[1:]):
             stages[stage] += (ended - begun) / 20
-    print(f"{chosen.images} images of {chosen.size}, {chosen.generator}, torch {torch.__version__}, {torch.get_num_threads()} threads")
+    machine = f"torch {torch.__version__}, {torch.get_num_threads()} threads"
+    print(f"{chosen.images} images of {chosen.size}, {chosen.generator}, {machine}")
     print("one image: " + ", ".join(f"{stage} {1000 * spent:.1f} ms" for stage, spent in stages.items()))
     for workers in (1, 2):
         begun = time.perf_counter()
         generate(folder / "day", folder / f"out{workers}", {"image": f"{run}:ab"}, devices=workers)
         spent = time.perf_counter() - begun
-        print(f"generate, {workers} worker{'s' * (workers > 1)}: {chosen.images / spent:.1f} images/s, start-up included ({spent:.1f} s)")
+        pace = f"{chosen.images / spent:.1f} images/s, start-up included ({spent:.1f} s)"
+        print(f"generate, {workers} worker{'s' * (workers > 1)}: {pace}")
     shutil.rmtree(folder)
 
 

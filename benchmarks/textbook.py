@@ -1,4 +1,4 @@
-"""The step as tutorials write it, to measure against: eager float32, one joint graph, a Python image pool, plain Adam."""
+"""The step as tutorials write it, to measure against: eager float32, a joint graph, a Python image pool, plain Adam."""
 import itertools
 import random
 

@@ -19,7 +19,8 @@ from mmcycle.train.step import Teacher
 def config(size: int, batch: int, generator: str, precision: str) -> Config:
     image = {"modality": "image", "size": size}
     return from_dict({
-        "name": "benchmark", "a": {"name": "a", **image}, "b": {"name": "b", **image}, "model": {"generator": generator},
+        "name": "benchmark", "a": {"name": "a", **image}, "b": {"name": "b", **image},
+        "model": {"generator": generator},
         "train": {"batch_size": batch, "steps": 10_000}, "run": {"precision": precision},
     })
 
@@ -92,7 +93,8 @@ def main() -> None:
             if round_:
                 times[name].append(spent)
 
-    print(f"{chosen.size}x{chosen.size}, batch {chosen.batch}, {device}, {chosen.threads} threads, torch {torch.__version__}, {chosen.rounds} rounds")
+    machine = f"{device}, {chosen.threads} threads, torch {torch.__version__}"
+    print(f"{chosen.size}x{chosen.size}, batch {chosen.batch}, {machine}, {chosen.rounds} rounds")
     print(f"{'step':<28} {'seconds (min - max)':>26} {'times faster':>13}")
     reference = statistics.median(times["textbook, ResNet-9, float32"])
     for name, spent in times.items():

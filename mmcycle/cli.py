@@ -1,16 +1,14 @@
 """The command line. Importing this module imports no torch; each command imports what it needs when it runs."""
 from __future__ import annotations
 
+import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
-from rich.console import Console
 from typer.core import TyperGroup
 
 from mmcycle import __version__
@@ -74,6 +72,8 @@ RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, 
 
 def main() -> NoReturn:
     """Run one command; a mistake of the user exits with 2, a failure with 1, a signal with 128 + its number."""
+    # Threads that wait in a loop take the core from the thread they wait for: ten times slower beside another process.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")         # read once, when torch is imported
     debug = "--debug" in sys.argv
     arguments = [word for word in sys.argv[1:] if word != "--debug"]
     sys.path.append("")                 # last, so that my_lab.radar:Radar is found here and nothing here hides a library
@@ -88,7 +88,11 @@ def main() -> NoReturn:
     except OSError as error:
         _leave(f"{error.filename or 'the system'}: {error.strerror or error}", 1, debug)
     except Exception as error:
-        _leave(f"unexpected {type(error).__name__}: {error} (run again with --debug for the traceback, and please report it)", 1, debug)
+        if isinstance(error, MemoryError) or "out of memory" in str(error).lower() or "can't allocate" in str(error).lower():
+            _leave("not enough memory: take smaller samples (a.size, b.size), train.batch_size or model.width; "
+                   "`mmcycle train ... --dry-run` measures what a step needs", 1, debug)
+        told = f"unexpected {type(error).__name__}: {error}"
+        _leave(f"{told} (run again with --debug for the traceback, and please report it)", 1, debug)
 
 
 def _leave(reason: object, code: int, debug: bool) -> NoReturn:
@@ -226,9 +230,10 @@ def generate(
 ) -> None:
     """Write a labelled data set again in the other domain: same tree, names, formats and labels. Run again to resume."""
     from mmcycle.generate.dataset import generate as run
+    from mmcycle.generate.progress import job_progress
 
     low, _, high = strength.rpartition(":")
-    with _job_progress() as progress:
+    with job_progress() as progress:
         job = run(
             source, out, _streams(with_), layout=layout, copies=copies, seed=seed, devices=devices, on_error=on_error.value,
             strength=(_share(low or high), _share(high)), labels=labels.value, dry_run=dry_run, progress=progress,
@@ -368,31 +373,3 @@ def _share(text: str) -> float:
     if not 0 <= share <= 1:
         raise UserError(f"--strength {text!r}: expected a number in [0, 1], or two as in 0.6:1")
     return share
-
-
-@contextmanager
-def _job_progress() -> Iterator[Callable[[object], None]]:
-    """A bar on a terminal, taken away however the job ends; elsewhere a line for every twentieth part."""
-    console = Console(file=sys.stderr, highlight=False)
-    if not console.is_terminal:
-        yield lambda job: _say(console, job)
-        return
-    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    bar = Progress(*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn(), console=console)
-    task = bar.add_task("generating")
-
-    def show(job: object) -> None:
-        bar.start()
-        bar.update(task, total=job.total, completed=job.done + job.skipped + job.quarantined)
-
-    try:
-        yield show
-    finally:
-        bar.stop()
-
-
-def _say(console: Console, job: object) -> None:
-    done = job.done + job.skipped + job.quarantined
-    if done == job.total or done % max(job.total // 20, 1) == 0:
-        console.print(f"{done}/{job.total} recordings, {job.quarantined} quarantined")

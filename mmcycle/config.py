@@ -149,8 +149,8 @@ def _refuse_code_of(run: Path, values: dict[str, Any], origin: str) -> None:
         domain = values.get(key)
         name = domain.get("modality") if isinstance(domain, dict) else None
         if isinstance(name, str) and ":" in name and lies_below(run, name):
-            raise UserError(f"{origin}: {key}.modality: {short(name)} lies in the run itself, and a run must not bring code. "
-                            "If you trust it, install it as a package or keep it outside of the run.")
+            raise UserError(f"{origin}: {key}.modality: {short(name)} lies in the run itself, and a run must not bring "
+                            "code. If you trust it, install it as a package or keep it outside of the run.")
 
 
 # Joining what was written

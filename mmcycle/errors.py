@@ -21,4 +21,6 @@ def need(module: str, purpose: str, install: str | None = None) -> ModuleType:
         return import_module(module)
     except (ImportError, OSError) as error:
         package = install or module.split(".")[0]
-        raise UserError(f"{purpose} needs {package}, which did not import ({error}). Install it: pip install '{package}'") from error
+        raise UserError(
+            f"{purpose} needs {package}, which did not import ({error}). Install it: pip install '{package}'"
+        ) from error

@@ -23,9 +23,12 @@ def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
         _sync(temporary)
         os.replace(temporary, path)
     except OSError as error:
-        raise MmcycleError(f"{path}: could not be written: {error.strerror or error}. Nothing was overwritten.") from error
+        raise MmcycleError(
+            f"{path}: could not be written: {error.strerror or error}. Nothing was overwritten."
+        ) from error
     except MmcycleError as error:       # nobody knows the temporary name
-        error.args = tuple(word.replace(str(temporary), str(path)) if isinstance(word, str) else word for word in error.args)
+        told, true = str(temporary), str(path)
+        error.args = tuple(word.replace(told, true) if isinstance(word, str) else word for word in error.args)
         raise
     finally:
         temporary.unlink(missing_ok=True)
@@ -66,7 +69,9 @@ def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
             os.replace(path, old)           # removing a folder takes many steps, renaming it takes one
         os.replace(temporary, path)
     except OSError as error:
-        raise MmcycleError(f"{path}: could not be written: {error.strerror or error}. Nothing was overwritten.") from error
+        raise MmcycleError(
+            f"{path}: could not be written: {error.strerror or error}. Nothing was overwritten."
+        ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     shutil.rmtree(old, ignore_errors=True)
@@ -97,7 +102,7 @@ def inside(folder: Path, relative: str) -> Path:
 
 
 def walk(root: Path) -> Iterator[Path]:
-    """Every regular file below root, sorted; symbolic links are followed, and a folder is not entered again below itself.
+    """Every regular file below root, sorted; symbolic links are followed, no folder is entered again below itself.
 
     Names starting with a dot are passed over: they are nobody's recordings. A name that is not UTF-8 is an error.
     """

@@ -44,7 +44,9 @@ def _locked(folder: Path) -> TextIO:
             raise UserError(f"{folder} is being written by {holder}; wait for it or stop it") from error
         except OSError as error:
             file.close()
-            raise MmcycleError(f"{folder}: cannot be locked: {error.strerror or error}; choose a folder on another disk") from error
+            raise MmcycleError(
+                f"{folder}: cannot be locked: {error.strerror or error}; choose a folder on another disk"
+            ) from error
 
 
 def _stands(file: TextIO, path: Path) -> bool:

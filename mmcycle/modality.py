@@ -52,7 +52,9 @@ class Modality(ABC):
         super().__init_subclass__(**kwargs)
         taken = [name for name in RESERVED if name in cls.__dict__.get("__annotations__", {})]
         if taken:
-            raise TypeError(f"{cls.__name__}: the field name {taken[0]!r} is taken by the config of a domain; choose another")
+            raise TypeError(
+                f"{cls.__name__}: the field name {taken[0]!r} is taken by the config of a domain; choose another"
+            )
 
     @property
     @abstractmethod
@@ -147,7 +149,7 @@ BUILTIN = {
 
 
 def find_modality(name: str) -> type[Modality]:
-    """A built-in name, a name from the entry-point group `mmcycle.modalities`, or "package.module:Class" -> the class."""
+    """A built-in name, one of the entry-point group `mmcycle.modalities`, or "package.module:Class" -> the class."""
     target = BUILTIN.get(name) or _installed().get(name) or name
     if ":" not in target:
         known = sorted({*BUILTIN, *_installed()})
@@ -182,7 +184,8 @@ def lies_below(folder: Path, name: str) -> bool:
         for part in name.partition(":")[0].split("."):
             place = place / part
             found = (place, *place.parent.glob(f"{escape(part)}.*"))
-            if any(one.exists() and (one.resolve().is_relative_to(home) or one.absolute().is_relative_to(home)) for one in found):
+            real = (path for one in found if one.exists() for path in (one.resolve(), one.absolute()))
+            if any(path.is_relative_to(home) for path in real):
                 return True
     return False
 

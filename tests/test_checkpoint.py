@@ -199,7 +199,7 @@ def test_a_run_goes_on_with_the_random_states_of_another_kind_of_device(root: Pa
     folder = run / "checkpoints/step-00000006"
     rank = load_file(folder / "rank-0.safetensors")
     state = torch.zeros(16, dtype=torch.uint8)              # as CUDA's are
-    own = {"rng.model": state, "rng.cuda": state, "replay_a.rng": state, "replay_b.rng": state}
+    own = {name: state.clone() for name in ("rng.model", "rng.cuda", "replay_a.rng", "replay_b.rng")}
     save_file(rank | own, folder / "rank-0.safetensors")
     files = json.loads((folder / "sums.json").read_text())["files"]
     digest = hashlib.sha256((folder / "rank-0.safetensors").read_bytes()).hexdigest()

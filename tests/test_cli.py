@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from command import contents, mmcycle, refused
-from mmcycle import __version__, cli
+from mmcycle import __version__
 from mmcycle.recipe import recipe_names
 from mmcycle.strict_yaml import parse_yaml
 from mmcycle.train import preview, trainer
@@ -398,7 +398,7 @@ def test_an_interrupted_generation_says_so_and_the_same_line_ends_it(
             os.kill(os.getpid(), number)
 
     with monkeypatch.context() as patch:
-        patch.setattr(cli, "_job_progress", lambda: contextlib.nullcontext(progress))
+        patch.setattr("mmcycle.generate.progress.job_progress", lambda: contextlib.nullcontext(progress))
         said = mmcycle(*line)
     assert (said.code, said.out) == (code, "")
     assert said.err == f"mmcycle: stopped by {number.name} after the item in hand; run the same line again to go on\n"
@@ -510,3 +510,17 @@ def test_a_module_in_the_folder_where_one_works_can_be_named_and_hides_no_librar
     sys.modules.pop("my_lab_cli")
 
 
+
+
+@pytest.mark.parametrize("error", [
+    MemoryError(), RuntimeError("CUDA out of memory. Tried to allocate 20 GiB"),
+    RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 480000000000 bytes."),
+])
+def test_too_little_memory_is_said_with_what_to_make_smaller(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(source: str, overrides: object) -> None:
+        raise error
+
+    monkeypatch.setattr("mmcycle.config.load_config", fails)
+    said = mmcycle("config", "check", "day_to_night")
+    assert said.code == 1
+    assert said.err.startswith("mmcycle: not enough memory: take smaller samples") and "report it" not in said.err

@@ -118,6 +118,7 @@ def test_the_tree_the_names_and_the_labels_are_kept(source: Path, run: Path, tmp
     out = tmp_path / "out"
     job = generate(source, out, {"raw": f"{run}:ab"}, seed=5, load=load)
     assert job[:4] == (6, 0, 0, 6)
+    assert json.loads((out / ".mmcycle/job.json").read_text())["runs"] == {"raw": str(run)}
     assert set(tree(out)) == {*tree(source), "manifest.jsonl", ".mmcycle/job.json"}
     assert (out / "train/003.txt").read_bytes() == (source / "train/003.txt").read_bytes()
     assert (out / "train/003.raw").read_bytes().startswith(bytes(255 - byte for byte in b"recording 3 "))

@@ -1,5 +1,4 @@
 """The recipes are found by name, and their headers read without running them."""
-from pathlib import Path
 
 import pytest
 

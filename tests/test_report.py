@@ -96,13 +96,14 @@ def out(tmp_path):
         rows.append({
             "key": name[:-4], "copy": 0, "streams": {"image": {"source": name, "output": name, "translated": True}},
             "labels": [{"source": label, "output": label, "how": "copied"}], "tags": {"split": "train"},
-            "model": {"image": {"sha256": "ab" * 32, "direction": "ab", "run": "runs/night"}},
+            "model": {"image": {"sha256": "ab" * 32, "direction": "ab", "run": "night"}},
             "params": {"strength": 1.0}, "seed": 1, "versions": {"mmcycle": "0.1.0"},
         })
     write_rows(folder / "manifest.jsonl", rows)
     bad = {"key": "images/bad", "copy": 0, "stream": "image", "path": "images/bad.png", "reason": "truncated"}
     write_rows(folder / "quarantine.jsonl", [bad])
-    job = {"source": str(source), "layout": "yolo", "seed": 7, "strength": [1.0, 1.0]}
+    job = {"source": str(source), "layout": "yolo", "seed": 7, "strength": [1.0, 1.0],
+           "runs": {"image": "runs/night"}}
     write_rows(folder / ".mmcycle" / "job.json", [job])
     return folder
 
@@ -206,7 +207,7 @@ def test_a_data_set_shows_counts_pairs_labels_quarantine_and_origin(out):
     assert len(page.all("img")) == 48                           # 24 records, source and translation
     assert "built-in" not in page.text
     for expected in ("of 30", "images/000.png", "images/028.png", "2 boxes", "labels/000.txt", "images/bad.png",
-                     "truncated", "runs/night", "ab" * 32, "yolo", ".txt", "copied", "mmcycle"):
+                     "truncated", "night", "ab" * 32, "yolo", ".txt", "copied", "mmcycle"):
         assert expected in page.text, expected
 
 

@@ -1,4 +1,4 @@
-"""Differentiable augmentation of what a discriminator sees, real and fake alike (Zhao et al. 2020): for small data sets."""
+"""Differentiable augmentation of what a discriminator sees, real and fake (Zhao et al. 2020): for small data sets."""
 import torch
 from einops import reduce
 from torch import Tensor

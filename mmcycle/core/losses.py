@@ -39,7 +39,7 @@ def discriminator_adversarial(kind: str, real_scores: Tensor, fake_scores: Tenso
 
 
 def gradient_penalty(discriminator: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, share: Tensor) -> Tensor:
-    """(||grad D|| - 1)^2 between real and fake (Gulrajani et al. 2017, eq. 3); share (B, 1, 1, 1) in [0, 1] is of the real."""
+    """(||grad D|| - 1)^2 between real and fake, Gulrajani et al. 2017, eq. 3; share (B, 1, 1, 1) is the real one's."""
     between = torch.lerp(fake.detach(), real.detach(), share).requires_grad_()
     return (_gradient_norms(discriminator, between) - 1).square().mean()
 
@@ -76,7 +76,7 @@ def identity(real: Tensor, idt: Tensor) -> Tensor:
 
 
 def paired(partner: Tensor, fake: Tensor, known: Tensor) -> Tensor:
-    """L1 to the true partner, where it is known (Isola et al. 2017, eq. 3); known (B,) is 1 or 0, and 0 is paid if none is."""
+    """L1 to the true partner (Isola et al. 2017, eq. 3) where it is known: known (B,) is 1 or 0; none known costs 0."""
     distance = (partner.float() - fake.float()).abs().flatten(1).mean(1)
     return (distance * known).sum() / known.sum().clamp_min(1)
 

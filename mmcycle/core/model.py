@@ -39,8 +39,8 @@ class CycleModel(nn.Module):
     """
 
     def __init__(
-        self, a: "Modality", b: "Modality", networks: Networks, objective: Objective, rng: torch.Generator | None = None,
-        diff_augment: tuple[str, ...] = (), task: nn.Module | None = None,
+        self, a: "Modality", b: "Modality", networks: Networks, objective: Objective,
+        rng: torch.Generator | None = None, diff_augment: tuple[str, ...] = (), task: nn.Module | None = None,
     ):
         super().__init__()
         _check(a.shape, b.shape, networks, objective, task)
@@ -71,7 +71,9 @@ class CycleModel(nn.Module):
             if not self.one_way:
                 yield self._stay("a", real_a, identity)
 
-    def discriminator_terms(self, domain: str, real: Tensor, fake: Tensor, step: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def discriminator_terms(
+        self, domain: str, real: Tensor, fake: Tensor, step: int
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Samples of one domain, real and fake -> what its discriminator pays, and its mean scores."""
         disc, o = self.discriminators[domain], self.objective
         real_scores, fake_scores = self._judge(disc, torch.cat([real, fake.to(real.dtype)])).float().chunk(2)
@@ -205,16 +207,20 @@ def _check(
     for domain, (_, height, width) in (("a", a), ("b", b)):
         if height % stride or width % stride or min(height, width) < 2 * stride:
             raise ValueError(
-                f"samples of {domain} are {height} x {width}; model.generator={networks.generator!r} halves them down to "
-                f"1/{stride}, so each side must be a multiple of {stride}, {2 * stride} or more: change the size or the generator"
+                f"samples of {domain} are {height} x {width}; model.generator={networks.generator!r} halves them down "
+                f"to 1/{stride}, so each side must be a multiple of {stride}, {2 * stride} or more: change the size or "
+                "the generator"
             )
         if objective.low_resolution and min(height, width) < 2 * factor:
             raise ValueError(
-                f"samples of {domain} are {height} x {width}; loss.low_resolution_factor={factor} leaves less than 2 x 2 of them: "
-                f"take {min(height, width) // 2} or less"
+                f"samples of {domain} are {height} x {width}; loss.low_resolution_factor={factor} leaves less than "
+                f"2 x 2 of them: take {min(height, width) // 2} or less"
             )
     if objective.consistency != "cycle" and a != b:
-        raise ValueError(f"loss.consistency={objective.consistency!r} compares patches of equal shapes; a has {a}, b has {b}: use 'cycle'")
+        raise ValueError(
+            f"loss.consistency={objective.consistency!r} compares patches of equal shapes; a has {a}, b has {b}: "
+            "use 'cycle'"
+        )
     if objective.low_resolution and a[-2:] != b[-2:]:
         raise ValueError(f"loss.low_resolution compares equal sizes; a has {a[-2:]}, b has {b[-2:]}: set it to 0")
     if objective.task and task is None:
@@ -229,8 +235,8 @@ def _check_judge(domain: str, disc: nn.Module, shape: tuple[int, ...], networks:
     except (RuntimeError, ValueError) as error:
         layers = networks.discriminator_layers
         raise ValueError(
-            f"samples of {domain} are {shape[-2]} x {shape[-1]}, too small for model.discriminator_layers={layers}, which needs "
-            f"{3 * 2**layers} x {3 * 2**layers}: take fewer layers or larger samples"
+            f"samples of {domain} are {shape[-2]} x {shape[-1]}, too small for model.discriminator_layers={layers}, "
+            f"which needs {3 * 2**layers} x {3 * 2**layers}: take fewer layers or larger samples"
         ) from error
     finally:
         disc.train()

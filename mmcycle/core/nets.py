@@ -38,9 +38,9 @@ def discriminator(channels: int, networks: Networks, wraps: bool = False) -> nn.
 
 
 def initialised(network: nn.Module) -> nn.Module:
-    """The network, with convolution weights from N(0, 0.02) and zero bias, as Zhu et al. 2017, section 7.1 (global generator).
+    """The network, with convolution weights from N(0, 0.02) and zero bias (Zhu et al. 2017, section 7.1).
 
-    Layers under spectral norm keep their own draw: the norm fixes their scale.
+    They come from torch's global generator. Layers under spectral norm keep their own draw: the norm fixes their scale.
     """
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and not is_parametrized(module):
@@ -128,7 +128,7 @@ class Decoder(nn.Module):
 
     def forward(self, features: list[Tensor]) -> Tensor:
         z, *finer = features
-        skips = finer if self.merge else [None] * len(self.doublings)       # a sensor's own encoder may give the latent alone
+        skips = finer if self.merge else [None] * len(self.doublings)       # own encoders may give the latent alone
         for doubling, skip in zip(self.doublings, skips, strict=True):
             z = doubling(z)
             if self.merge == "add":

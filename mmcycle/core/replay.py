@@ -1,4 +1,4 @@
-"""A memory of past fakes, so that a discriminator does not chase the newest ones (Shrivastava et al. 2017, section 2.3)."""
+"""A memory of past fakes, so that discriminators do not chase the newest ones (Shrivastava et al. 2017, sec. 2.3)."""
 import torch
 from torch import Tensor
 

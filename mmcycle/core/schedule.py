@@ -1,4 +1,4 @@
-"""What changes with the step: the learning rate, the identity weight, the memory of the EMA. Pure functions of the step."""
+"""What changes with the step, as pure functions: the learning rate, the identity weight, the memory of the EMA."""
 import math
 
 from mmcycle.core.settings import Descent, Objective

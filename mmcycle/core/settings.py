@@ -17,7 +17,7 @@ class Networks:
     __pydantic_config__: ClassVar = STRICT
 
     generator: Literal["resnet", "unet", "light"] = "resnet"
-    width: Annotated[int, Gt(0), Le(1024)] = 64                         # channels at full resolution; the latent has 4 times as many
+    width: Annotated[int, Gt(0), Le(1024)] = 64                         # channels at full resolution; 4 times as many in the latent
     blocks: Annotated[int, Ge(0), Le(64)] = 9                           # residual blocks of the trunk
     upsample: Literal["resize", "transposed"] = "resize"                # resize-conv leaves no checkerboard
     residual: bool = False                                              # the generator predicts a change to its input
@@ -44,12 +44,12 @@ class Objective:
     nce_temperature: Annotated[float, Gt(0)] = 0.07
     gradient_penalty: Annotated[float, Ge(0)] = 10.0                    # wgan-gp only
     r1: Annotated[float, Ge(0)] = 0.0                                   # zero-centred penalty on real samples
-    r1_every: Annotated[int, Gt(0)] = 16                                # steps between two penalties, which are scaled up to make up for it
+    r1_every: Annotated[int, Gt(0)] = 16                                # steps between two penalties, scaled up to make up for it
     low_resolution: Annotated[float, Ge(0)] = 0.0                       # keeps what can be seen at 1 / low_resolution_factor
     low_resolution_factor: Annotated[int, Gt(1)] = 8
     paired: Annotated[float, Ge(0)] = 0.0                               # L1 to the true partner, where one is known
     task: Annotated[float, Ge(0)] = 0.0                                 # a frozen network must say of fake_b what it says of real_a
-    task_network: str | None = None                                     # "my_lab.nets:segmenter", a function that returns the network
+    task_network: str | None = None                                     # "my_lab.nets:segmenter", which returns the network
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""What becomes of labels when a data set is written in several copies: the names of the copies, and tables that know them.
+"""What becomes of labels when a data set is written in several copies: names of copies, and tables that know them.
 
 Files that belong to one record are always copied byte for byte, also a VOC xml, whose <filename> goes on naming the
 original: a reader finds an annotation by its own name. Tables speak of many records, so they are rewritten.
@@ -18,8 +18,8 @@ from mmcycle.data.records import Collection
 
 Names = Mapping[tuple[str, int], Mapping[str, str]]     # (key, copy) -> stream -> the path that was written
 
-# What a data set appends to the name of a moment to say which file of it this is: the copy's mark goes before it, so that
-# "x_copy1_leftImg8bit.png" still goes with "x_copy1_gtFine_labelIds.png" and "x_copy1.jpg" with "x_copy1_mask.png".
+# What a data set appends to the name of a moment to say which file of it this is: the copy's mark goes before it, so
+# that "x_copy1_leftImg8bit.png" still goes with "x_copy1_gtFine_labelIds.png", "x_copy1.jpg" with "x_copy1_mask.png".
 KIND = re.compile(
     r"(_leftImg8bit|_rightImg8bit|_gtFine_\w+|_gtCoarse_\w+|_disparity|_camera|_vehicle|_timestamp"
     r"|[_-](?:masks?|labels?|labelIds|seg|segmentation|gt|instances?|depth))$", re.IGNORECASE
@@ -29,8 +29,8 @@ KIND = re.compile(
 def copy_name(path: str, copy: int) -> str:
     """The path of copy `copy` of any file of a record: copy 0 keeps its name, "a/x.jpg" becomes "a/x_copy2.jpg".
 
-    The mark goes before the first dot and before what says which file of a record it is, so files that belonged together
-    by name still do, and two files never get one name, unless a file of the source is called so.
+    The mark goes before the first dot and before what says which file of a record it is, so files that belonged
+    together by name still do, and two files never get one name, unless a file of the source is called so.
     """
     if copy == 0:
         return path
@@ -67,7 +67,9 @@ class _Written:
 
     def __init__(self, collection: Collection, names: Names) -> None:
         self.names = names
-        self.of_path = {path: (record.key, stream) for record in collection.records for stream, path in record.streams.items()}
+        self.of_path = {
+            path: (record.key, stream) for record in collection.records for stream, path in record.streams.items()
+        }
         self.of_label = {path: record.key for record in collection.records for path in record.labels}
         self.copies: dict[str, list[int]] = defaultdict(list)
         for key, copy in sorted(names):
@@ -142,7 +144,9 @@ def _remap_rows(collection: Collection, table: str, written: _Written) -> bytes:
     for row in sheet.rows:
         cells = {column: _resolve(value, base, written) for column, value in row.items() if isinstance(value, str)}
         cells = {column: path for column, path in cells.items() if path is not None}
-        keys = {written.of_path[path][0] if path in written.of_path else written.of_label[path] for path in cells.values()}
+        keys = {
+            written.of_path[path][0] if path in written.of_path else written.of_label[path] for path in cells.values()
+        }
         if len(keys) != 1:                      # a row of no record, or of several, such as a pair
             rows.append(row)
             continue
@@ -162,7 +166,8 @@ def _row_of_copy(row: dict[str, Any], cells: dict[str, str], copy: int, written:
     for column, path in cells.items():
         new = dict(written.paths(path))[copy] if path in written.of_path else copy_name(path, copy)
         if new != path:                         # the cell's own way of writing a path is kept
-            fresh[column] = row[column].removesuffix(path) + new if row[column].endswith(path) else _relative(row[column], path, new)
+            whole = row[column].endswith(path)
+            fresh[column] = row[column].removesuffix(path) + new if whole else _relative(row[column], path, new)
     return fresh
 
 
@@ -173,7 +178,7 @@ def _relative(cell: str, path: str, new: str) -> str:
 
 
 def _remap_list(collection: Collection, table: str, written: _Written) -> bytes:
-    """A list of names, one a line (ImageSets/train.txt, train.txt); what follows a name ("000012 -1") goes with each copy."""
+    """A list of names, one a line (ImageSets/train.txt); what follows a name ("000012 -1") goes with each copy."""
     path = collection.root / table
     try:
         lines = path.read_bytes().decode("utf-8").splitlines(keepends=True)
@@ -200,14 +205,15 @@ def _head(line: str, known: Mapping[str, str]) -> str:
 
 
 def _names_in_lists(written: _Written) -> dict[str, str]:
-    """All ways in which a list may name a recording -> its path; a bare name only where it is the only one of its kind."""
+    """All ways in which a list may name a recording -> its path; a bare name only where no other is called so."""
     known: dict[str, str] = {}
     bare: dict[str, list[str]] = defaultdict(list)
     for path in written.of_path:
         known[path] = known[stem(path)] = path
         bare[path.rpartition("/")[2]].append(path)
         bare[stem(path).rpartition("/")[2]].append(path)
-    return {name: paths[0] for name, paths in bare.items() if len({written.of_path[path][0] for path in paths}) == 1} | known
+    alone = {name: paths[0] for name, paths in bare.items() if len({written.of_path[path][0] for path in paths}) == 1}
+    return alone | known
 
 
 def _as_listed(head: str, source: str, copy: int, new: str) -> str:

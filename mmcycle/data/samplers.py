@@ -48,7 +48,8 @@ class EndlessSampler:
     def __init__(self, items: int, *, batch_size: int, seed: int, name: str, rank: int = 0, world: int = 1) -> None:
         if items < 1 or batch_size < 1 or not 0 <= rank < world:
             raise UserError(f"cannot sample: {items} items, batch_size {batch_size}, rank {rank} of {world}")
-        self.items, self.batch_size, self.seed, self.name, self.rank, self.world = items, batch_size, seed, name, rank, world
+        self.items, self.batch_size, self.seed, self.name = items, batch_size, seed, name
+        self.rank, self.world = rank, world
 
     def slots(self, step: int) -> range:
         """The slots of this rank at a step."""
@@ -100,7 +101,9 @@ class Domain:
         except OSError as error:
             raise RecordingError(f"{path}: cannot be read: {error.strerror or error}") from error
         except Exception as error:              # a modality's mistake must name the file that brought it out
-            raise MmcycleError(f"{path}: {type(self.modality).__name__} failed: {type(error).__name__}: {error}") from error
+            raise MmcycleError(
+                f"{path}: {type(self.modality).__name__} failed: {type(error).__name__}: {error}"
+            ) from error
         self._keep(index, x)
         return x
 
@@ -127,7 +130,8 @@ def unpaired_batches(
     paired       b's recording is the one with a's path, up to the suffix; implies shared_crop
     on_error     a broken recording stops the run, or its successor takes its place and `bad` says so
     """
-    source = _Steps(a, b, batch_size, seed, rank, world, shared_crop or paired, on_error == "skip", partners(a, b) if paired else None)
+    partner = partners(a, b) if paired else None
+    source = _Steps(a, b, batch_size, seed, rank, world, shared_crop or paired, on_error == "skip", partner)
     if start >= steps:
         return iter(())
     return _batches(source, range(start, steps), workers)
@@ -140,8 +144,8 @@ def partners(a: Domain, b: Domain) -> list[int]:
     alone += [f"{b.root / b.names[stems_b[stem]]}" for stem in stems_b.keys() - stems_a.keys()]
     if alone:
         raise UserError(
-            f"{a.root} and {b.root} are not paired: {len(alone)} recordings have no partner with the same relative path, "
-            f"among them {', '.join(sorted(alone)[:5])}. Remove them or set data.paired to false."
+            f"{a.root} and {b.root} are not paired: {len(alone)} recordings have no partner with the same relative "
+            f"path, among them {', '.join(sorted(alone)[:5])}. Remove them or set data.paired to false."
         )
     return [stems_b[stem] for stem in stems_a]
 
@@ -198,15 +202,21 @@ class _Steps(Dataset):
             x = self._sample(domain, index, seed, bad)
             if x is not None:
                 return x, domain.names[index]
-        raise RecordingError(f"{domain.root}: none of its {len(domain)} recordings can be used; the last one: {bad[-1][1]}")
+        raise RecordingError(
+            f"{domain.root}: none of its {len(domain)} recordings can be used; the last one: {bad[-1][1]}"
+        )
 
-    def _pair(self, first: int, partner: list[int], seed: int, bad: list[tuple[str, str]]) -> tuple[Tensor, Tensor, str, str]:
+    def _pair(
+        self, first: int, partner: list[int], seed: int, bad: list[tuple[str, str]]
+    ) -> tuple[Tensor, Tensor, str, str]:
         for index in _onwards(first, len(self.a)):
             x_a = self._sample(self.a, index, seed, bad)
             x_b = self._sample(self.b, partner[index], seed, bad)
             if x_a is not None and x_b is not None:
                 return x_a, x_b, self.a.names[index], self.b.names[partner[index]]
-        raise RecordingError(f"{self.a.root} and {self.b.root}: none of the {len(self.a)} pairs can be used; the last one: {bad[-1][1]}")
+        raise RecordingError(
+            f"{self.a.root} and {self.b.root}: none of the {len(self.a)} pairs can be used; the last one: {bad[-1][1]}"
+        )
 
     def _sample(self, domain: Domain, index: int, seed: int, bad: list[tuple[str, str]]) -> Tensor | None:
         try:
@@ -225,8 +235,8 @@ def _batches(source: _Steps, steps: range, workers: int) -> Iterator[Batch]:
             batch = next(rows, None)
         except RuntimeError as error:           # all errors of recordings arrive as a _Failure: a process died
             raise MmcycleError(
-                f"a process that reads recordings was lost ({str(error).splitlines()[0]}). If memory or /dev/shm ran out, "
-                f"lower data.workers or set it to 0; the run can be resumed."
+                f"a process that reads recordings was lost ({str(error).splitlines()[0]}). If memory or /dev/shm ran "
+                f"out, lower data.workers or set it to 0; the run can be resumed."
             ) from error
         if batch is None:
             return
@@ -236,11 +246,12 @@ def _batches(source: _Steps, steps: range, workers: int) -> Iterator[Batch]:
 
 
 def _start(source: _Steps, steps: range, workers: int) -> Iterator[Batch | _Failure]:
-    with warnings.catch_warnings():             # of forks beside threads (the workers use none), of more workers than cores
+    with warnings.catch_warnings():         # of forks beside threads (the workers use none), of more workers than cores
         warnings.filterwarnings("ignore", message=".*fork.*", category=DeprecationWarning)
         warnings.filterwarnings("ignore", message="This DataLoader will create", category=UserWarning)
         return iter(DataLoader(
-            source, batch_size=None, sampler=steps, num_workers=workers, collate_fn=_as_it_is, worker_init_fn=_heed_parent,
+            source, batch_size=None, sampler=steps, num_workers=workers, collate_fn=_as_it_is,
+            worker_init_fn=_heed_parent,
             generator=torch.Generator(),        # its own, or it would draw from the one that the networks use
         ))
 

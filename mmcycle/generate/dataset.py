@@ -87,7 +87,7 @@ def _run(plan: Plan, job: Job, devices: int, progress: Callable[[Job], None]) ->
     check_begun(plan)                   # again, now that no other process can begin there
     begun = ledger.read_job(out)
     if begun is None:
-        ledger.write_job(out, plan.identity, None)
+        ledger.write_job(out, plan.job, None)
     for path in ledger.leftovers(out):
         path.unlink(missing_ok=True)
     rows = _rows_done(plan)
@@ -96,7 +96,7 @@ def _run(plan: Plan, job: Job, devices: int, progress: Callable[[Job], None]) ->
         ledger.clear(out)
         return job
     if begun is not None and begun.get("finished"):
-        ledger.write_job(out, plan.identity, None)
+        ledger.write_job(out, plan.job, None)
 
     def tell(outcome: Outcome) -> None:
         nonlocal job
@@ -169,7 +169,7 @@ def _finish(plan: Plan) -> None:
                 file.write(to_line(dataclasses.replace(rows[item], labels=rows[item].labels + tables)))
 
     files.write_atomic(out / MANIFEST, write)
-    ledger.write_job(out, plan.identity, {"done": len(rows), "quarantined": len(bad), "total": len(plan.items)})
+    ledger.write_job(out, plan.job, {"done": len(rows), "quarantined": len(bad), "total": len(plan.items)})
     ledger.clear(out)
 
 

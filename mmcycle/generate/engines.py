@@ -15,7 +15,8 @@ ERRORS = {kind.__name__: kind for kind in (RecordingError, UserError, MmcycleErr
 
 
 def run_local(
-    task: Task, portions: list[Portion], devices: int, translators: dict[str, Translates], tell: Callable[[Outcome], None],
+    task: Task, portions: list[Portion], devices: int, translators: dict[str, Translates],
+    tell: Callable[[Outcome], None],
 ) -> None:
     """Translate the portions in this process, or in `devices` others; returns when all are done.
 

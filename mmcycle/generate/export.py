@@ -1,4 +1,4 @@
-"""A trained direction as one file for other programs: ONNX, torch.export (pt2) or safetensors, checked before it is kept."""
+"""A trained direction as one file for others: ONNX, torch.export (pt2) or safetensors, checked before it is kept."""
 import contextlib
 import io
 import json
@@ -25,7 +25,7 @@ TOLERANCE = 1e-3                    # largest difference from torch on [-1, 1]
 
 
 def export(translator: Translator, to: Format, file: Path) -> float:
-    """Write `file` and return its largest difference from torch; MmcycleError when that is over 1e-3, and nothing is kept.
+    """Write `file`, return its largest difference from torch; MmcycleError when that is over 1e-3, and nothing is kept.
 
     ONNX and pt2 take (B, C, H, W) in [-1, 1]; B is free, and so are H and W, multiples of the stride, where both
     domains share one grid. The config travels inside every format.
@@ -43,7 +43,9 @@ def export(translator: Translator, to: Format, file: Path) -> float:
 
 def _checked(difference: float, to: str) -> float:
     if not difference <= TOLERANCE:
-        raise MmcycleError(f"the {to} model differs from torch by {difference:.2g}, more than {TOLERANCE:g}; it was not kept")
+        raise MmcycleError(
+            f"the {to} model differs from torch by {difference:.2g}, more than {TOLERANCE:g}; it was not kept"
+        )
     return difference
 
 
@@ -59,7 +61,11 @@ def _write_onnx(translator: Translator, path: Path) -> float:
     program.model.metadata_props[METADATA] = _header(translator)
     program.save(str(path))
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return _difference(translator, lambda x: torch.from_numpy(session.run(None, {"source": x.numpy()})[0]), (example, other))
+
+    def model(x: Tensor) -> Tensor:
+        return torch.from_numpy(session.run(None, {"source": x.numpy()})[0])
+
+    return _difference(translator, model, (example, other))
 
 
 def _write_pt2(translator: Translator, path: Path) -> float:

@@ -26,7 +26,9 @@ def read_job(out: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: cannot be read ({error}), so the job cannot be resumed. Use another folder.") from error
+        raise UserError(
+            f"{path}: cannot be read ({error}), so the job cannot be resumed. Use another folder."
+        ) from error
     if not isinstance(job, dict) or not isinstance(job.get("source"), str):
         raise UserError(f"{path}: does not describe a job, so it cannot be resumed. Use another folder.")
     return job

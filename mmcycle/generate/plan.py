@@ -31,7 +31,12 @@ class Plan:
     collection: Collection
     translators: dict[str, Translates]
     tables: tuple[str, ...]
-    identity: dict[str, Any]            # what job.json says; a rerun must say the same
+    identity: dict[str, Any]            # the part of job.json that a rerun must repeat
+
+    @property
+    def job(self) -> dict[str, Any]:
+        """What job.json holds: also where the runs were, for the report. A run may be moved before a rerun."""
+        return self.identity | {"runs": {stream: str(run) for stream, (run, _) in self.task.runs.items()}}
 
     @property
     def items(self) -> list[Item]:
@@ -69,7 +74,8 @@ def outline(plan: Plan) -> str:
     task, collection = plan.task, plan.collection
     named = sorted({stream for record in collection.records for stream in record.streams})
     count = sum(len(record.labels) for record in collection.records)
-    size = f"{len(collection.records)} records, layout {collection.layout}, {task.copies} {'copy' if task.copies == 1 else 'copies'}"
+    copies = "1 copy" if task.copies == 1 else f"{task.copies} copies"
+    size = f"{len(collection.records)} records, layout {collection.layout}, {copies}"
     lines = [f"{collection.root}: {size} -> {task.out}"]
     for stream in named:
         one = plan.translators.get(stream)
@@ -205,7 +211,8 @@ def check_begun(plan: Plan) -> None:
         return
     new = json.loads(json.dumps(plan.identity))
     differing = [
-        f"{name} was {_short(begun.get(name))} and is now {_short(new[name])}" for name in new if begun.get(name) != new[name]
+        f"{name} was {_short(begun.get(name))} and is now {_short(new[name])}"
+        for name in new if begun.get(name) != new[name]
     ]
     if differing:
         raise UserError(f"{out}: was begun by a different job: {'; '.join(differing)}. "

@@ -199,7 +199,8 @@ def _finish(
     for name in written:                                # no half record
         files.inside(task.out, name).unlink(missing_ok=True)
     if not task.quarantines:
-        raise Broken(item.stream, item.path, f"{item}. What is done is kept; go on without this one: --on-error quarantine") from item
+        advice = "What is done is kept; go on without this one: --on-error quarantine"
+        raise Broken(item.stream, item.path, f"{item}. {advice}") from item
     reason = scrub(str(item), task.source, task.out)
     journal.append(to_line(Quarantined(key=record.key, copy=copy, stream=item.stream, path=item.path, reason=reason)))
     return Outcome(record.key, copy, quarantined=True)
@@ -242,7 +243,9 @@ def _put(task: Task, stream: str, relative: str, name: str, write: Callable[[Pat
         _attempt(task, stream, relative, "written", lambda: files.write_atomic(target, write), OSError)
         return files.sha256(target)
     except OSError as error:
-        raise MmcycleError(f"{target}: could not be written: {error.strerror or error}. What is done is kept.") from error
+        raise MmcycleError(
+            f"{target}: could not be written: {error.strerror or error}. What is done is kept."
+        ) from error
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -1,4 +1,4 @@
-"""A recording larger than memory allows, translated in tiles that agree: blended seams, one set of normalisation moments.
+"""A recording larger than memory allows, in tiles that agree: blended seams, one set of normalisation moments.
 
 Instance norm looks at the whole recording, so tiles that each use their own moments differ in colour. Here a mosaic of
 patches from all over the recording is normalised jointly first, and its moments serve every tile.
@@ -76,7 +76,7 @@ def _spread(last: int, count: int) -> list[int]:
 
 
 def _ramp(window: slice, size: int, overlap: int) -> Tensor:
-    """Weights of a tile along one side: 1 inside, falling to almost 0 towards a neighbour, 1 at the recording's border."""
+    """Weights of a tile along one side: 1 inside and at the recording's border, almost 0 towards a neighbour."""
     place = torch.arange(window.start, window.stop)
     rise = (place - window.start + 1) / (overlap + 1) if window.start > 0 else torch.ones(len(place))
     fall = (window.stop - place) / (overlap + 1) if window.stop < size else torch.ones(len(place))

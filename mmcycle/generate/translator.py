@@ -37,7 +37,10 @@ class Translator:
     ):
         """`tile` and `overlap` are pixels: a recording of more than tile x tile is translated in tiles of that side."""
         if not 0 <= overlap <= tile // 2 or tile < 4 * ALIGNMENT:
-            raise UserError(f"tile {tile} with overlap {overlap} is not possible: tile is {4 * ALIGNMENT} or more, overlap at most half of it")
+            raise UserError(
+                f"tile {tile} with overlap {overlap} is not possible: tile is {4 * ALIGNMENT} or more, "
+                "overlap at most half of it"
+            )
         self.config, self.direction, self.run = config, direction, run
         domains = {"a": config.a, "b": config.b}
         self.source: Modality = domains[direction[0]].modality
@@ -52,7 +55,10 @@ class Translator:
             raise UserError(f"{run or 'the model'}: its weights do not fit its config: {error}") from error
         broken = next((name for name, value in weights.items() if not value.isfinite().all()), None)
         if broken:                      # it would write noise, or black, without a word
-            raise UserError(f"{run or 'the model'}: its weights hold NaN or infinity ({broken}); take another checkpoint or train anew")
+            raise UserError(
+                f"{run or 'the model'}: its weights hold NaN or infinity ({broken}); "
+                "take another checkpoint or train anew"
+            )
         self.generator.eval().requires_grad_(False).to(self.device)
 
     @classmethod
@@ -60,9 +66,11 @@ class Translator:
         cls, run: Path, direction: Direction = "ab", *, device: str = "auto", precision: Literal["32", "bf16"] = "32",
         tile: int = 1024, overlap: int = 128,
     ) -> "Translator":
-        """A run folder (its newest good checkpoint, moving averages) or a file made by `mmcycle export --to safetensors`."""
+        """A run folder (newest good checkpoint, moving averages), or a file of `mmcycle export --to safetensors`."""
         config, weights = _read(run, direction)
-        return cls(config, direction, weights, run=run.name, device=device, precision=precision, tile=tile, overlap=overlap)
+        return cls(
+            config, direction, weights, run=run.name, device=device, precision=precision, tile=tile, overlap=overlap
+        )
 
     def __call__(self, raw: Any, strength: float = 1.0) -> Any:
         """One recording in native form -> its translation in the target's native form, at its own size.
@@ -76,9 +84,11 @@ class Translator:
 
     @torch.inference_mode()
     def translate(self, x: Tensor, strength: float = 1.0) -> Tensor:
-        """(C, H, W) in [-1, 1] -> (C', H', W') in [-1, 1] on the CPU; H' W' are H W where the domains share one grid."""
+        """(C, H, W) -> (C', H', W') in [-1, 1], on the CPU; H' W' are H W where the domains share one grid."""
         if not 0 <= strength <= 1 or (strength != 1 and self.source.shape != self.target.shape):
-            raise UserError(f"strength {strength} is not possible here: it lies in [0, 1] and needs domains of one shape")
+            raise UserError(
+                f"strength {strength} is not possible here: it lies in [0, 1] and needs domains of one shape"
+            )
         if not self.extensive:
             y = self._forward(_resized(x, self.source.shape[-2:])[None])[0].cpu()
             y = _resized(y, x.shape[-2:]) if self.source.shape[-2:] == self.target.shape[-2:] else y
@@ -118,7 +128,8 @@ def _read(run: Path, direction: str) -> tuple[Config, dict[str, Tensor]]:
         found = f"; {damaged[0]}" if damaged else ""
         raise UserError(f"{run} holds no whole checkpoint{found}. Train first: mmcycle train CONFIG --out {run}")
     averages, state = checkpoint.load_averages(path)
-    weights = {name.removeprefix(f"{direction}."): value for name, value in averages.items() if name.startswith(f"{direction}.")}
+    start = f"{direction}."
+    weights = {name.removeprefix(start): value for name, value in averages.items() if name.startswith(start)}
     if not weights:
         raise UserError(f"{run} was trained one way (loss.consistency=nce): it has no direction {direction!r}")
     return from_dict(state.get("config"), f"{path}/state.json", run=run), weights

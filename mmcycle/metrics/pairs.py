@@ -18,7 +18,10 @@ def nearness(source: Sequence[Tensor], translated: Sequence[Tensor], truth: Sequ
     Each is given for the translation and, as the baseline, for the untranslated source. l1 and kid: less is better.
     """
     if not len(source) == len(translated) == len(truth) > 1:
-        raise UserError(f"{len(source)} sources, {len(translated)} translations, {len(truth)} truths: need as many of each, 2 or more")
+        raise UserError(
+            f"{len(source)} sources, {len(translated)} translations, {len(truth)} truths: need as many of each, "
+            "2 or more"
+        )
     before, after, real = (torch.stack(list(group)) for group in (source, translated, truth))
     features = RandomFeatures(real.shape[1])
     seen = features(real)

@@ -36,20 +36,21 @@ class Pair:
 
 
 class Sensors:
-    """The modalities of the runs that a manifest names, looked up once; they draw what is no picture file.
+    """The modalities of the runs that job.json names, looked up once; they draw what is no picture file.
 
-    Only installed modalities are used: a manifest may come from a stranger, and must not choose what code is imported.
+    Only installed modalities are used: a data set may come from a stranger, and must not choose what code is imported.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, job: dict[str, Any]) -> None:
+        self.runs = mapping(job.get("runs"))        # stream -> where its run was
         self.known: dict[tuple[str, str], tuple[Modality | None, Modality | None]] = {}
 
-    def of(self, model: dict[str, Any]) -> tuple[Modality | None, Modality | None]:
-        """What the model read, and what it wrote; (None, None) when its run is gone."""
-        run, direction = str(model.get("run")), str(model.get("direction"))
-        if (run, direction) not in self.known:
+    def of(self, stream: str, model: dict[str, Any]) -> tuple[Modality | None, Modality | None]:
+        """What the model of a stream read, and what it wrote; (None, None) when its run is gone."""
+        run, direction = str(self.runs.get(stream, "")), str(model.get("direction"))
+        if run and (run, direction) not in self.known:
             self.known[run, direction] = _sensors(Path(run) / "config.yaml", direction)
-        return self.known[run, direction]
+        return self.known.get((run, direction), (None, None))
 
 
 def describe_dataset(folder: Path) -> dict[str, Any]:
@@ -59,7 +60,7 @@ def describe_dataset(folder: Path) -> dict[str, Any]:
     notes += more
     job = read_object(folder / ".mmcycle" / "job.json")
     source = _source(job, notes)
-    album, sensors = Album(), Sensors()
+    album, sensors = Album(), Sensors(job)
     pairs = [pair for row in _spread(rows) for pair in _pairs(row, folder, source, album, sensors)]
     notes += album.notes
     return {
@@ -117,7 +118,7 @@ def _pairs(row: dict[str, Any], folder: Path, source: Path | None, album: Album,
         stream = mapping(stream)
         if not stream.get("translated"):
             continue
-        one, other = sensors.of(mapping(mapping(row.get("model")).get(name)))
+        one, other = sensors.of(name, mapping(mapping(row.get("model")).get(name)))
         shown.append(Pair(
             key=str(row.get("key"))[:200],
             output=str(stream.get("output"))[:200],

@@ -1,4 +1,4 @@
-"""A run's whole state in one folder that is there entirely or not at all: safetensors and JSON, with a SHA-256 for each file.
+"""A run's whole state in one folder, there entirely or not at all: safetensors and JSON, a SHA-256 for each file.
 
     checkpoints/step-00002000/  networks.safetensors  averages.safetensors  optimisers.safetensors  rank-0.safetensors
                                 state.json  sums.json
@@ -86,7 +86,7 @@ def newest_good(folder: Path) -> tuple[Path | None, list[str]]:
 
 
 def check(path: Path) -> dict[str, Any]:
-    """The state; UserError unless every file that a checkpoint needs is there with the SHA-256 that was written beside it."""
+    """The state; UserError unless every file that a checkpoint needs is there with the SHA-256 written beside it."""
     sums = _sums(path)
     for name in ("state.json", *(f"{part}.safetensors" for part in PARTS), *sums):
         if name not in sums:
@@ -98,8 +98,11 @@ def check(path: Path) -> dict[str, Any]:
     state = _json(path / "state.json")
     world = state.get("world")
     if type(state.get("step")) is not int or name_of(state["step"]) != path.name:
-        raise UserError(f"{path} holds the state after step {state.get('step')!r}: it is not the folder that was written")
-    if type(world) is not int or not 1 <= world < len(sums) or any(f"rank-{rank}.safetensors" not in sums for rank in range(world)):
+        raise UserError(
+            f"{path} holds the state after step {state.get('step')!r}: it is not the folder that was written"
+        )
+    counted = type(world) is int and 1 <= world < len(sums)
+    if not counted or any(f"rank-{rank}.safetensors" not in sums for rank in range(world)):
         raise UserError(f"{path} does not hold the states of {world!r} ranks, as its state.json says: it is damaged")
     return state
 

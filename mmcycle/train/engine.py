@@ -22,7 +22,9 @@ class Engine:
         _check_accelerator(run)
         devices, machines = _processes(run)
         strategy = "auto" if (devices, machines) == (1, 1) else "ddp"
-        self.fabric = Fabric(accelerator=run.accelerator, devices=devices, num_nodes=machines, precision=run.precision, strategy=strategy)
+        self.fabric = Fabric(
+            accelerator=run.accelerator, devices=devices, num_nodes=machines, precision=run.precision, strategy=strategy
+        )
         self.fabric.launch()
         self.device: torch.device = self.fabric.device
         self.rank: int = self.fabric.global_rank
@@ -64,10 +66,16 @@ class Engine:
 def _check_accelerator(run: Run) -> None:
     found = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if run.accelerator == "cuda" and not found:
-        raise UserError("run.accelerator is 'cuda', but torch finds no CUDA device here; use run.accelerator=auto, and see `mmcycle doctor`")
+        raise UserError(
+            "run.accelerator is 'cuda', but torch finds no CUDA device here; use run.accelerator=auto, "
+            "and see `mmcycle doctor`"
+        )
     told = "auto" if _started_by_torchrun() else run.devices
     if found and run.accelerator != "cpu" and told != "auto" and told > found:
-        raise UserError(f"run.devices is {run.devices}, but this machine has {found} CUDA devices; use run.devices=auto for all of them")
+        raise UserError(
+            f"run.devices is {run.devices}, but this machine has {found} CUDA devices; "
+            "use run.devices=auto for all of them"
+        )
 
 
 def _processes(run: Run) -> tuple[int, int]:

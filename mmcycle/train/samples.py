@@ -1,4 +1,4 @@
-"""The picture of a run at one step: rows of A | A->B | A->B->A and of B | B->A | B->A->B, always of the same recordings."""
+"""The picture of a run at one step, always of one set of recordings: rows A | A->B | A->B->A and B | B->A | B->A->B."""
 from pathlib import Path
 
 import torch
@@ -13,7 +13,9 @@ GAP = 4     # pixels between pictures
 
 
 @torch.inference_mode()
-def write_samples(path: Path, generators: nn.ModuleDict, a: Modality, b: Modality, real_a: Tensor, real_b: Tensor) -> None:
+def write_samples(
+    path: Path, generators: nn.ModuleDict, a: Modality, b: Modality, real_a: Tensor, real_b: Tensor
+) -> None:
     """(N, *shape_a), (N, *shape_b) -> a PNG with 2 N rows (N where only one direction exists) of three pictures."""
     sensors = {"a": (a, real_a), "b": (b, real_b)}
     rows = []

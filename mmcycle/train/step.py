@@ -87,8 +87,10 @@ class Teacher:
         )
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """The opposite of `state`. Where the state of a random generator comes from another kind of device, which cannot
-        take it up, the generator stays as the seed made it: going on there is possible, but not bit for bit.
+        """The opposite of `state`.
+
+        The state of a random generator of another kind of device means nothing here; the generator then stays as the
+        seed made it: a run may go on there, but not bit for bit.
         """
         self.model.load_state_dict(checkpoint.networks)
         self.averages.load_state_dict(checkpoint.averages)
@@ -105,7 +107,10 @@ class Teacher:
         self.bad.copy_(own["bad"])
 
     def _rank_state(self) -> dict[str, Tensor]:
-        replay = {f"replay_{domain}.{key}": value for domain, buffer in self.replay.items() for key, value in buffer.state_dict().items()}
+        replay = {
+            f"replay_{domain}.{key}": value
+            for domain, buffer in self.replay.items() for key, value in buffer.state_dict().items()
+        }
         random = {"rng.model": self.model.rng.get_state(), "rng.torch": torch.get_rng_state()}
         if self.engine.device.type == "cuda":
             random["rng.cuda"] = torch.cuda.get_rng_state(self.engine.device)
@@ -119,7 +124,10 @@ class Teacher:
                 group["lr"] = lr * share
 
     def _descend(self, optimiser: torch.optim.Adam, total: Tensor) -> Tensor:
-        """Average over ranks, clip, step -> whether anything was not finite: then the step is left out, without asking the host."""
+        """Average over ranks, clip, step -> whether anything was not finite: then nothing is changed.
+
+        The host is not asked: the device decides.
+        """
         parameters = [p for group in optimiser.param_groups for p in group["params"]]
         self.engine.average_gradients(parameters)
         gradients = [p.grad for p in parameters if p.grad is not None]
@@ -134,7 +142,7 @@ class Teacher:
 
     @torch.no_grad()
     def _remember(self, step: int) -> None:
-        """Move the averages a little towards the generators; a modality's own networks may have buffers, which are copied."""
+        """Move the averages a little towards the generators; buffers, which own networks may have, are copied."""
         away = 1 - schedule.ema_decay(step, self.config.train.ema)
         current = nn.ModuleDict(self.model.generators)
         torch._foreach_lerp_(list(self.averages.parameters()), list(current.parameters()), away)
@@ -145,7 +153,9 @@ class Teacher:
 def _model(config: Config, rng: torch.Generator, task: nn.Module | None) -> CycleModel:
     """The networks; what the core refuses is a mistake in the config."""
     try:
-        return CycleModel(config.a.modality, config.b.modality, config.model, config.loss, rng, config.train.diff_augment, task)
+        return CycleModel(
+            config.a.modality, config.b.modality, config.model, config.loss, rng, config.train.diff_augment, task
+        )
     except ValueError as error:
         raise UserError(f"{config.name}: {error}") from error
 

@@ -6,7 +6,6 @@ import platform
 import shutil
 import signal
 import time
-from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -33,8 +32,8 @@ from mmcycle.train.progress import Progress
 from mmcycle.train.samples import write_samples
 from mmcycle.train.step import Teacher
 
-MAY_DIFFER = ("run.accelerator", "run.devices", "run.log_every", "run.sample_every", "run.save_every", "run.save_minutes",
-              "run.keep", "data.workers", "data.cache_mib")     # change nothing about what is learned
+MAY_DIFFER = ("run.accelerator", "run.devices", "run.log_every", "run.sample_every", "run.save_every",
+              "run.save_minutes", "run.keep", "data.workers", "data.cache_mib")     # change nothing that is learned
 SHOWN = 4                                                       # recordings of each domain in samples/
 
 
@@ -121,7 +120,9 @@ def open_domain(config: Config, key: str) -> Domain:
     """The recordings of one domain; UserError when its root is not set."""
     domain = getattr(config, key)
     if domain.root is None:
-        raise UserError(f"{key}.root is not set: name the folder of {domain.name} recordings, such as {key}.root=data/{domain.name}")
+        raise UserError(
+            f"{key}.root is not set: name the folder of {domain.name} recordings, such as {key}.root=data/{domain.name}"
+        )
     return Domain(domain.root, domain.modality, config.data.cache_mib * 2**20)
 
 
@@ -138,14 +139,16 @@ def _prepare(config: Config, out: Path, fresh: bool) -> None:
     if fresh:
         for name in ("checkpoints", "samples"):
             shutil.rmtree(out / name, ignore_errors=True)
-        for name in ("log.jsonl", "report.html", "config.yaml"):        # the config last: until then the folder is known as a run
+        for name in ("log.jsonl", "report.html", "config.yaml"):    # the config last: till then it is known as a run
             (out / name).unlink(missing_ok=True)
-    if known.exists() and any((out / "checkpoints").glob("step-*")):        # before the first there is nothing to mix up
+    if known.exists() and any((out / "checkpoints").glob("step-*")):    # before the first there is nothing to mix up
         begun = from_dict(read_yaml(known)[0], str(known), run=out)
         changes = [c for c in differing_keys(begun, config) if c[0] not in MAY_DIFFER]
         if changes:
             listed = "; ".join(f"{key} was {old!r}, now {new!r}" for key, old, new in changes[:8])
-            raise UserError(f"{out} holds a run of another config: {listed}. Choose another --out, or --fresh to begin again there")
+            raise UserError(
+                f"{out} holds a run of another config: {listed}. Choose another --out, or --fresh to begin again there"
+            )
     save_config(config, known)
     for folder in (out, out / "checkpoints", out / "samples"):
         remove_leftovers(folder)
@@ -167,13 +170,17 @@ def _resume(teacher: Teacher, out: Path, log: Log, progress: Progress, engine: E
         teacher.restore(saved)
     except (RuntimeError, KeyError, ValueError) as error:
         why = " ".join(str(error).split())[:300]
-        raise UserError(f"{path} does not fit the networks of this config ({why}); were they changed? Begin again with --fresh") from error
+        raise UserError(
+            f"{path} does not fit the networks of this config ({why}); were they changed? Begin again with --fresh"
+        ) from error
     if engine.leads:
         log.rewind(saved.step)
     return saved.step
 
 
-def _announce(log: Log, config: Config, engine: Engine, step: int, domains: dict[str, Domain], progress: Progress) -> None:
+def _announce(
+    log: Log, config: Config, engine: Engine, step: int, domains: dict[str, Domain], progress: Progress
+) -> None:
     log.write({
         "event": "resume" if step else "start", "step": step, "device": str(engine.device), "ranks": engine.world,
         "time_utc": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -181,14 +188,16 @@ def _announce(log: Log, config: Config, engine: Engine, step: int, domains: dict
         "recordings": {key: len(domain) for key, domain in domains.items()},
     })
     names = f"{config.a.name} ({len(domains['a'])}) <-> {config.b.name} ({len(domains['b'])})"
-    progress.say(f"{config.name}: {names} on {engine.device}, {config.run.precision}, " + (f"resumed at step {step}" if step else "a new run"))
+    begun = f"resumed at step {step}" if step else "a new run"
+    progress.say(f"{config.name}: {names} on {engine.device}, {config.run.precision}, {begun}")
     for domain in domains.values():
         for warning in domain.warnings:
             progress.say(f"note: {warning}")
 
 
 def _write_row(
-    log: Log, step: int, losses: dict[str, Tensor], scores: dict[str, Tensor], teacher: Teacher, clock: _Clock, progress: Progress,
+    log: Log, step: int, losses: dict[str, Tensor], scores: dict[str, Tensor], teacher: Teacher, clock: _Clock,
+    progress: Progress,
 ) -> None:
     engine, descent = teacher.engine, teacher.config.train
     losses = {name: engine.mean(value).item() for name, value in losses.items()}
@@ -206,8 +215,8 @@ def _stop_if_broken(teacher: Teacher, step: int) -> None:
     in_a_row = int(teacher.bad_in_a_row.item())
     if in_a_row >= teacher.config.train.max_bad_steps:
         raise MmcycleError(
-            f"the losses of the last {in_a_row} steps (up to step {step}) were not finite; no weight was changed by them. "
-            "Lower train.lr, set train.clip=1, or use run.precision=32-true, and start again"
+            f"the losses of the last {in_a_row} steps (up to step {step}) were not finite; no weight was changed by "
+            "them. Lower train.lr, set train.clip=1, or use run.precision=32-true, and start again"
         )
 
 
@@ -222,7 +231,7 @@ def _show(teacher: Teacher, domains: dict[str, Domain], out: Path, step: int) ->
 
 
 def _shown(domain: Domain) -> list[Tensor]:
-    """The recordings that are always looked at, spread over the domain; broken ones are left out, training speaks of them."""
+    """The recordings that are always looked at, spread over the domain; no broken ones, training tells of them."""
     count = min(SHOWN, len(domain))
     samples = []
     for place in range(count):

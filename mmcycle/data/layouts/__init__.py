@@ -34,7 +34,7 @@ def detect_layout(root: Path, suffixes: tuple[str, ...]) -> tuple[str, str]:
 
 
 def find_layout(name: str) -> Layout:
-    """A built-in name, a name from the entry-point group `mmcycle.layouts`, or "package.module:Layout" -> the layout."""
+    """A built-in name, one of the entry-point group `mmcycle.layouts`, or "package.module:Layout" -> the layout."""
     target = known_layouts().get(name, name)
     if ":" not in target:
         known = list(known_layouts())
@@ -68,7 +68,10 @@ def _detect(tree: Tree, streams: Streams) -> tuple[str, str]:
                 found[name] = reason
     if len(found) > 1:
         reasons = "; ".join(f"{name} because {reason}" for name, reason in found.items())
-        raise UserError(f"{tree.root} looks like several layouts: {reasons}. Choose one with --layout {' or --layout '.join(found)}.")
+        raise UserError(
+            f"{tree.root} looks like several layouts: {reasons}. "
+            f"Choose one with --layout {' or --layout '.join(found)}."
+        )
     if found:
         return next(iter(found.items()))
     reason = find_layout("classes").recognises(tree, suffixes) if len(streams) == 1 else ""

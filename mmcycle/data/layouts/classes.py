@@ -9,7 +9,9 @@ from mmcycle.data.records import Collection, Record
 from mmcycle.errors import UserError
 
 SPLIT = re.compile(r"(train|training|val|valid|validation|test|testing|dev|eval)[AB]?", re.IGNORECASE)
-NO_CLASS = LABEL_FOLDERS | {"images", "image", "img", "imgs", "photos", "frames", "audio", "wavs", "lidar", "velodyne", "camera", "data"}
+NO_CLASS = LABEL_FOLDERS | {
+    "images", "image", "img", "imgs", "photos", "frames", "audio", "wavs", "lidar", "velodyne", "camera", "data",
+}
 
 
 class ClassFolders(Layout):
@@ -20,7 +22,9 @@ class ClassFolders(Layout):
     def recognises(self, tree: Tree, suffixes: tuple[str, ...]) -> str:
         folders = [_class_of(file) for file in tree.ending(suffixes)]
         classes = {name for name in folders if name}
-        if len(classes) < 2 or None in folders or any(name.lower() in NO_CLASS or SPLIT.fullmatch(name) for name in classes):
+        if len(classes) < 2 or None in folders:
+            return ""
+        if any(name.lower() in NO_CLASS or SPLIT.fullmatch(name) for name in classes):
             return ""
         return f"every recording lies in one of {len(classes)} folders, such as {sorted(classes)[0]}/"
 

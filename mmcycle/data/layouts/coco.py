@@ -12,7 +12,7 @@ HEAD = 2**16                                    # bytes looked at to tell a COCO
 
 
 class Coco(Layout):
-    """annotations/instances_train.json with train/x.jpg or images/x.jpg, or train/_annotations.coco.json beside the pictures."""
+    """annotations/instances_train.json with train/x.jpg or images/x.jpg; or train/_annotations.coco.json."""
 
     name: ClassVar[str] = "coco"
 
@@ -48,12 +48,19 @@ def read_coco(path: Path) -> dict[str, Any]:
     if not isinstance(images, list) or not isinstance(value.get("annotations", []), list):
         raise UserError(f"{path}: is not COCO: it must be an object with the lists `images` and `annotations`")
     for image in images:
-        if not (isinstance(image, dict) and isinstance(image.get("file_name"), str) and isinstance(image.get("id"), int | str)):
-            raise UserError(f"{path}: is not COCO: an image must have `id` and `file_name`, got {json.dumps(image)[:200]}")
+        if not (isinstance(image, dict) and isinstance(image.get("file_name"), str)
+                and isinstance(image.get("id"), int | str)):
+            raise UserError(
+                f"{path}: is not COCO: an image must have `id` and `file_name`, got {json.dumps(image)[:200]}"
+            )
     for annotation in value.get("annotations", []):
         if not (isinstance(annotation, dict) and isinstance(annotation.get("image_id"), int | str)
-                and isinstance(annotation.get("id", 0), int | str) and isinstance(annotation.get("file_name", ""), str)):
-            raise UserError(f"{path}: is not COCO: an annotation must have `image_id` and a plain `id`, got {json.dumps(annotation)[:200]}")
+                and isinstance(annotation.get("id", 0), int | str)
+                and isinstance(annotation.get("file_name", ""), str)):
+            raise UserError(
+                f"{path}: is not COCO: an annotation must have `image_id` and a plain `id`, "
+                f"got {json.dumps(annotation)[:200]}"
+            )
     return value
 
 
@@ -85,7 +92,8 @@ def _holds(tree: Tree, base: str, name: str) -> bool:
 def _is_candidate(file: str) -> bool:
     """In the root, in annotations/, or named as Roboflow and COCO name them; not one of many labels beside pictures."""
     folder, _, name = file.rpartition("/")
-    return not folder or folder.rpartition("/")[2].lower() == "annotations" or name.startswith(("_annotations.", "instances_"))
+    named = name.startswith(("_annotations.", "instances_"))
+    return not folder or folder.rpartition("/")[2].lower() == "annotations" or named
 
 
 def _looks_like(path: Path) -> bool:

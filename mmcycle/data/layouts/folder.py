@@ -10,15 +10,20 @@ from mmcycle.errors import UserError
 # A picture so named next to its recording is what somebody drew over it; translating it would spoil the labels.
 MARK = re.compile(r"[_-](masks?|labels?|labelids|seg|segmentation|gt|instances?|depth)$", re.IGNORECASE)
 LABEL_FOLDERS = frozenset({
-    "mask", "masks", "label", "labels", "annotation", "annotations", "gt", "groundtruth", "ground_truth", "seg", "segmentation",
+    "mask", "masks", "label", "labels", "annotation", "annotations", "gt", "groundtruth", "ground_truth", "seg",
+    "segmentation",
 })
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".yaml", ".yml", ".names", ".md")
-TABLE_NAMES = frozenset({"classes.txt", "labels.txt", "obj.names", "train.txt", "val.txt", "test.txt", "readme.txt", "license", "license.txt"})
+TABLE_NAMES = frozenset({
+    "classes.txt", "labels.txt", "obj.names", "train.txt", "val.txt", "test.txt", "readme.txt", "license",
+    "license.txt",
+})
 
 
 class Folder(Layout):
-    """A recording's labels have its name and any other suffix ("x.json", "x.jpg.json", "x.lines.txt"), a mark ("x_mask.png"),
-    or lie in a folder of labels of the same shape ("masks/x.png" for "photos/x.jpg", "trainB_mask/x.png" for "trainB/x.jpg").
+    """A recording's labels have its name and any other suffix ("x.json", "x.jpg.json", "x.lines.txt"), a mark
+    ("x_mask.png"), or lie in a folder of labels of the same shape ("masks/x.png" for "photos/x.jpg",
+    "trainB_mask/x.png" for "trainB/x.jpg").
 
     Recordings of several streams with one name are one record. Recordings without labels are records all the same.
     """
@@ -45,8 +50,8 @@ def described(tree: Tree, streams: Streams) -> tuple[list[Record], list[str]]:
             continue
         taken = by_key[stem(path)].setdefault(stream, path)
         if taken != path:
-            raise UserError(f"{tree.root}: {taken} and {path} share a name and both could be the recording of stream {stream!r}; "
-                            f"if one is a mask, move it into a folder called masks/, else rename it")
+            raise UserError(f"{tree.root}: {taken} and {path} share a name and both could be the recording of stream "
+                            f"{stream!r}; if one is a mask, move it into a folder called masks/, else rename it")
     records = [Record(key=key, streams=found, labels=tuple(sorted(sidecars[key]))) for key, found in by_key.items()]
     tables = [file for file in tree.files if file not in owner and file not in recordings and is_table(file)]
     return records, tables
@@ -63,8 +68,8 @@ def _recordings(tree: Tree, streams: Streams) -> dict[str, str]:
     for stream, suffixes in streams.items():
         for path in tree.ending(suffixes):
             if path in found:
-                raise UserError(f"{tree.root}: {path} could be of stream {found[path]!r} or {stream!r}, both read such files; "
-                                f"say which is which in a manifest.jsonl with one column per stream")
+                raise UserError(f"{tree.root}: {path} could be of stream {found[path]!r} or {stream!r}, both read such "
+                                f"files; say which is which in a manifest.jsonl with one column per stream")
             found[path] = stream
     return found
 

@@ -27,7 +27,9 @@ class Tree:
     def of(root: Path) -> Tree:
         """List a folder; names that are not UTF-8 are refused, loops of symbolic links end."""
         if not root.is_dir():
-            raise UserError(f"{root}: {'is a file' if root.exists() else 'does not exist'}; give the folder of the data set")
+            raise UserError(
+                f"{root}: {'is a file' if root.exists() else 'does not exist'}; give the folder of the data set"
+            )
         start = len(str(root / "x")) - 1
         return Tree(root, tuple(sorted(str(path)[start:] for path in walk(root))))
 
@@ -103,8 +105,10 @@ def stem(path: str) -> str:
     return folder + slash + (head if dot and head else name)
 
 
-def assemble(tree: Tree, layout: str, streams: Streams, records: Iterable[Record], tables: Iterable[str] = ()) -> Collection:
-    """The collection of these records and tables; every other file becomes a stray. No records, or a key twice, is an error."""
+def assemble(
+    tree: Tree, layout: str, streams: Streams, records: Iterable[Record], tables: Iterable[str] = ()
+) -> Collection:
+    """The collection of records and tables; other files become strays. No records, or a key twice, is an error."""
     ordered = sorted(records, key=lambda record: record.key)
     if not ordered:
         raise UserError(_nothing_found(tree, layout, streams))
@@ -118,7 +122,9 @@ def assemble(tree: Tree, layout: str, streams: Streams, records: Iterable[Record
         claimed.update(record.streams.values(), record.labels)
     readable = tuple(suffix for suffixes in streams.values() for suffix in suffixes)
     strays = tuple((file, _why(file, readable)) for file in tree.files if file not in claimed)
-    return Collection(root=tree.root, layout=layout, records=tuple(ordered), tables=tuple(sorted(tables)), strays=strays)
+    return Collection(
+        root=tree.root, layout=layout, records=tuple(ordered), tables=tuple(sorted(tables)), strays=strays
+    )
 
 
 def _why(file: str, readable: tuple[str, ...]) -> str:

@@ -1,4 +1,4 @@
-"""Layouts in which folders of one shape stand side by side, one per kind of file: YOLO, Pascal VOC, KITTI, Cityscapes."""
+"""Layouts in which folders of one shape stand side by side, one per kind of file: YOLO, VOC, KITTI, Cityscapes."""
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -12,7 +12,7 @@ Group = dict[str, list[str]]                    # folder -> the files of one mom
 
 
 class Yolo(Layout):
-    """images/train/x.jpg with labels/train/x.txt, and masks/ of the same shape; data.yaml and classes.txt are tables."""
+    """images/train/x.jpg with labels/train/x.txt, and masks/ like it; data.yaml and classes.txt are tables."""
 
     name: ClassVar[str] = "yolo"
 
@@ -38,8 +38,8 @@ class Voc(Layout):
 
 
 class Kitti(Layout):
-    """KITTI objects: image_2, image_3 and velodyne are the streams camera, camera_right and lidar; label_2, calib and every
-    other folder beside them hold labels.
+    """KITTI objects: image_2, image_3 and velodyne are the streams camera, camera_right and lidar; label_2, calib and
+    every other folder beside them hold labels.
     """
 
     name: ClassVar[str] = "kitti"
@@ -70,7 +70,7 @@ class Kitti(Layout):
 
 
 class Cityscapes(Layout):
-    """leftImg8bit/train/aachen/aachen_000000_000019_leftImg8bit.png with gtFine/train/aachen/aachen_000000_000019_gtFine_*."""
+    """leftImg8bit/train/ulm/ulm_000000_000019_leftImg8bit.png with gtFine/train/ulm/ulm_000000_000019_gtFine_*."""
 
     name: ClassVar[str] = "cityscapes"
 
@@ -88,10 +88,14 @@ class Cityscapes(Layout):
             elif match:
                 labels[match["key"]].append(file)
         records = [
-            Record(key=key, streams={stream: path}, labels=tuple(labels[key]), tags=dict(zip(("split", "city"), key.split("/")[:-1])))
+            Record(
+                key=key, streams={stream: path}, labels=tuple(labels[key]),
+                tags=dict(zip(("split", "city"), key.split("/")[:-1])),
+            )
             for key, path in images.items()
         ]
-        return assemble(tree, self.name, streams, records, [file for file in tree.files if "/" not in file and is_table(file)])
+        tables = [file for file in tree.files if "/" not in file and is_table(file)]
+        return assemble(tree, self.name, streams, records, tables)
 
 
 CITYSCAPES = re.compile(
@@ -101,12 +105,13 @@ CITYSCAPES = re.compile(
 
 
 def _around(tree: Tree, layout: str, streams: Streams, anchor: str, beside: tuple[str, ...] | None) -> Collection:
-    """Records are the recordings below `anchor`; their labels lie in the folders `beside` it, in any when that is None."""
+    """Records are the recordings below `anchor`, labels lie in the folders `beside` it, None: in any."""
     stream, suffixes = only(streams, layout)
     records = []
     for group in _groups(tree, {anchor}).values():
         labels = tuple(sorted(
-            path for folder, paths in group.items() for path in paths if folder != anchor and (beside is None or folder in beside)
+            path for folder, paths in group.items() for path in paths
+            if folder != anchor and (beside is None or folder in beside)
         ))
         for path in group.get(anchor, []):
             if path.lower().endswith(suffixes):

@@ -23,8 +23,8 @@ Row = dict[str, Any]
 
 
 class Table(Layout):
-    """manifest.jsonl, metadata.csv, labels.csv ... with a column `file`, `file_name`, `filename` or `path`; a JSONL or CSV may
-    have one column per stream instead. Cells that name another file of the data set name a label of that record.
+    """manifest.jsonl, metadata.csv, labels.csv ... with a column `file`, `file_name`, `filename` or `path`; a JSONL or
+    CSV may have one column per stream instead. Cells that name another file of the data set name a label of the record.
     """
 
     name: ClassVar[str] = "table"
@@ -45,8 +45,8 @@ class Table(Layout):
             if files:
                 rows[stem(next(iter(files.values())))].append((files, row))
         if missing:
-            raise UserError(f"{tree.root / found[0]}: {len(missing)} of the files that it lists are missing, among them "
-                            f"{listed(missing)}; add them or delete their rows")
+            raise UserError(f"{tree.root / found[0]}: {len(missing)} of the files that it lists are missing, among "
+                            f"them {listed(missing)}; add them or delete their rows")
         beside = {record.key: record for record in _by_name(tree, streams)}
         records = [_record(tree, found[0], key, told, beside.get(key), streams) for key, told in rows.items()]
         return assemble(tree, self.name, streams, records, [found[0], *_other_tables(tree, records, found[0])])
@@ -87,9 +87,14 @@ def _read_jsonl(path: Path, text: str) -> Sheet:
             try:
                 row = json.loads(line)
             except (ValueError, RecursionError) as error:
-                raise UserError(f"{path}:{number}: is not JSON: {_brief(error)}; each line must be one object") from error
+                raise UserError(
+                    f"{path}:{number}: is not JSON: {_brief(error)}; each line must be one object"
+                ) from error
             if not isinstance(row, dict):
-                raise UserError(f"{path}:{number}: must be an object such as {{\"file\": \"a.png\"}}, got {type(row).__name__}")
+                raise UserError(
+                    f"{path}:{number}: must be an object such as {{\"file\": \"a.png\"}}, "
+                    f"got {type(row).__name__}"
+                )
             rows.append(row)
     columns = list(dict.fromkeys(column for row in rows for column in row))
     return Sheet(rows, columns, lambda out: b"".join(to_json(row) + b"\n" for row in out))
@@ -130,8 +135,9 @@ def _has_files(tree: Tree, name: str, streams: Streams | None = None) -> bool:
         except (ValueError, RecursionError):
             return streams is not None
         columns = list(row) if isinstance(row, dict) else []
-        files = [one for one in row.values() if isinstance(one, str) and one in tree.known] if columns and streams is None else []
-        return bool(files) or any(column in columns for column in (*FILE_COLUMNS, *(streams or ())))
+        values = row.values() if columns and streams is None else ()
+        files = any(isinstance(one, str) and one in tree.known for one in values)
+        return files or any(column in columns for column in (*FILE_COLUMNS, *(streams or ())))
     columns = [column.strip('"') for column in head.replace(";", ",").replace("\t", ",").split(",")]
     return any(column in columns for column in (*FILE_COLUMNS, *(streams or ())))
 
@@ -169,13 +175,15 @@ def _record(
     files = told[0][0]
     for others, _ in told:
         if others != files:
-            raise UserError(f"{tree.root / table}: {', '.join(files.values())} and {', '.join(others.values())} share the name "
-                            f"{key!r}; give them different names")
+            raise UserError(f"{tree.root / table}: {', '.join(files.values())} and {', '.join(others.values())} share "
+                            f"the name {key!r}; give them different names")
     rows = [row for _, row in told]
     labels = set(beside.labels if beside else ()) - set(files.values())
     tags = {}
     for column, value in rows[0].items():
-        if value in (None, "") or column in streams or column in FILE_COLUMNS or not isinstance(value, str | int | float):
+        if value in (None, "") or not isinstance(value, str | int | float):
+            continue
+        if column in streams or column in FILE_COLUMNS:
             continue
         if isinstance(value, str) and value.removeprefix("./") in tree.known:
             labels.add(value.removeprefix("./"))
