@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from command import contents, mmcycle, refused
 from mmcycle import __version__
+from mmcycle.cli import main
 from mmcycle.recipe import recipe_names
 from mmcycle.strict_yaml import parse_yaml
 from mmcycle.train import preview, trainer
@@ -524,3 +525,14 @@ def test_too_little_memory_is_said_with_what_to_make_smaller(error: Exception, m
     said = mmcycle("config", "check", "day_to_night")
     assert said.code == 1
     assert said.err.startswith("mmcycle: not enough memory: take smaller samples") and "report it" not in said.err
+
+
+def test_threads_do_not_wait_in_a_loop_unless_the_user_says_so(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["mmcycle", "--version"])
+    for given, expected in ((None, "passive"), ("active", "active")):
+        monkeypatch.setenv("OMP_WAIT_POLICY", given or "")
+        if given is None:
+            monkeypatch.delenv("OMP_WAIT_POLICY")
+        with pytest.raises(SystemExit):
+            main()
+        assert os.environ["OMP_WAIT_POLICY"] == expected
