@@ -7,8 +7,11 @@ Yields  OUT/run (checkpoints, log.jsonl, samples, report.html), OUT/night (the d
 Expect  two CPU cores: the simulated street in 6 minutes, photographs in an hour; see docs/benchmarks.md for what was measured
 """
 import argparse
+import os
 import sys
 from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")     # before torch: waiting threads sleep instead of spinning
 
 import torch
 
