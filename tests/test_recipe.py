@@ -2,9 +2,9 @@
 
 import pytest
 
+from mmcycle.config import load_config
 from mmcycle.errors import UserError
 from mmcycle.recipe import CONFIGS, Recipe, find_config, read_header, recipe_names, recipe_table
-from mmcycle.strict_yaml import read_yaml
 
 
 def test_a_header_is_read_without_running_the_script(tmp_path):
@@ -54,4 +54,4 @@ def test_a_config_is_short_and_begins_with_its_command(name):
     lines = path.read_text(encoding="utf-8").splitlines()
     assert len(lines) <= 40
     assert lines[0].startswith("# ") and f"mmcycle train {name}" in lines[0]
-    assert read_yaml(path)[0]["name"] == name
+    assert load_config(name).name == name.removesuffix("_cpu")      # the same run with the numbers of a smaller machine
