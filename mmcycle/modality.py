@@ -8,13 +8,11 @@ import dataclasses
 import sys
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from difflib import get_close_matches
 from glob import escape
-from importlib import import_module
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, ClassVar, Mapping
 
+from mmcycle import plugins
 from mmcycle.errors import UserError
 
 if TYPE_CHECKING:                       # the command line reads configs without paying for torch
@@ -143,6 +141,7 @@ def grow(x: Tensor, height: int, width: int) -> Tensor:
     return x
 
 
+GROUP = "mmcycle.modalities"           # of entry points
 BUILTIN = {
     "image": "mmcycle.modalities.image:Image",
 }
@@ -150,27 +149,15 @@ BUILTIN = {
 
 def find_modality(name: str) -> type[Modality]:
     """A built-in name, one of the entry-point group `mmcycle.modalities`, or "package.module:Class" -> the class."""
-    target = BUILTIN.get(name) or _installed().get(name) or name
-    if ":" not in target:
-        known = sorted({*BUILTIN, *_installed()})
-        hint = get_close_matches(name, known, n=1)
-        raise UserError(
-            f"unknown modality {name!r}.{f' Did you mean {hint[0]!r}?' if hint else ''} "
-            f"Known: {', '.join(known)}, or an import path such as 'my_lab.radar:Radar'."
-        )
-    module, _, attribute = target.partition(":")
-    try:
-        found = getattr(import_module(module), attribute)
-    except Exception as error:          # a module of the user's may fail in any way while it is imported
-        raise UserError(f"modality {name!r}: {target} could not be imported: {error}") from error
-    if not (isinstance(found, type) and issubclass(found, Modality) and dataclasses.is_dataclass(found)):
-        raise UserError(f"modality {name!r}: {target} is not a frozen dataclass derived from mmcycle.modality.Modality")
+    found = plugins.find("modality", name, GROUP, BUILTIN, Modality, "my_lab.radar:Radar")
+    if not dataclasses.is_dataclass(found):
+        raise UserError(f"modality {name!r}: {found.__name__} is not a frozen dataclass derived from mmcycle.modality.Modality")
     return found
 
 
 def known_modalities() -> dict[str, str]:
     """Every modality that can be named: name -> where it lives."""
-    return BUILTIN | _installed()
+    return plugins.known(GROUP, BUILTIN)
 
 
 def lies_below(folder: Path, name: str) -> bool:
@@ -188,7 +175,3 @@ def lies_below(folder: Path, name: str) -> bool:
             if any(path.is_relative_to(home) for path in real):
                 return True
     return False
-
-
-def _installed() -> dict[str, str]:
-    return {point.name: point.value for point in entry_points(group="mmcycle.modalities")}

@@ -40,7 +40,7 @@ def modules() -> list[Module]:
 # Who may import whom
 
 LEVELS = [                                              # a module imports from its own line or from above it
-    {"errors", "files", "lock", "interruption"},
+    {"errors", "files", "lock", "interruption", "plugins"},
     {"core"},
     {"modality", "modalities"},
     {"config", "strict_yaml", "mistakes", "schema", "recipe", "data", "transforms"},

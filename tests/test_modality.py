@@ -104,7 +104,7 @@ def test_a_path_that_cannot_be_imported_is_told(name):
 
 @pytest.mark.parametrize("name", ["json:dumps", f"{__name__}:NotADataclass"])
 def test_something_that_is_not_a_modality_is_refused(name):
-    with pytest.raises(UserError, match="is not a frozen dataclass derived from mmcycle.modality.Modality"):
+    with pytest.raises(UserError, match="derived from mmcycle.modality.Modality"):
         find_modality(name)
 
 

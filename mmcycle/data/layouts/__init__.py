@@ -1,13 +1,12 @@
 """Labelled data sets as they lie on disk: find the layout by name or by looking, and describe what is there."""
-from difflib import get_close_matches
-from importlib import import_module
-from importlib.metadata import entry_points
 from pathlib import Path
 
+from mmcycle import plugins
 from mmcycle.data.layouts.layout import Layout, Streams, Tree
 from mmcycle.data.records import Collection
 from mmcycle.errors import UserError
 
+GROUP = "mmcycle.layouts"                       # of entry points
 BUILTIN = {                                     # in the order in which they are tried; the last two fit almost anything
     "kitti": "mmcycle.data.layouts.parallel:Kitti",
     "cityscapes": "mmcycle.data.layouts.parallel:Cityscapes",
@@ -35,27 +34,12 @@ def detect_layout(root: Path, suffixes: tuple[str, ...]) -> tuple[str, str]:
 
 def find_layout(name: str) -> Layout:
     """A built-in name, one of the entry-point group `mmcycle.layouts`, or "package.module:Layout" -> the layout."""
-    target = known_layouts().get(name, name)
-    if ":" not in target:
-        known = list(known_layouts())
-        hint = get_close_matches(name, known, n=1)
-        raise UserError(
-            f"unknown layout {name!r}.{f' Did you mean {hint[0]!r}?' if hint else ''} "
-            f"Known: {', '.join(known)}, or an import path such as 'my_lab.logs:Drive'."
-        )
-    module, _, attribute = target.partition(":")
-    try:
-        found = getattr(import_module(module), attribute)
-    except Exception as error:          # a module of the user's may fail in any way while it is imported
-        raise UserError(f"layout {name!r}: {target} could not be imported: {error}") from error
-    if not (isinstance(found, type) and issubclass(found, Layout)):
-        raise UserError(f"layout {name!r}: {target} is not a class derived from mmcycle.data.layouts.Layout")
-    return found()
+    return plugins.find("layout", name, GROUP, BUILTIN, Layout, "my_lab.logs:Drive")()
 
 
 def known_layouts() -> dict[str, str]:
     """Every layout that can be named: name -> where it lives."""
-    return {point.name: point.value for point in entry_points(group="mmcycle.layouts")} | BUILTIN
+    return plugins.known(GROUP, BUILTIN)
 
 
 def _detect(tree: Tree, streams: Streams) -> tuple[str, str]:
