@@ -27,9 +27,13 @@ class Commands(TyperGroup):
             raise typer.Exit(error.code if isinstance(error, Interrupted) else 130) from error
 
 
-HELP = {"context_settings": {"help_option_names": ["-h", "--help"]}, "no_args_is_help": True, "add_completion": False, "rich_markup_mode": None}
+HELP = {
+    "context_settings": {"help_option_names": ["-h", "--help"]}, "no_args_is_help": True, "add_completion": False,
+    "rich_markup_mode": None,
+}
 app = typer.Typer(cls=Commands, help="Turn a labelled data set of one domain into a labelled data set of another.", **HELP)
-recipes_app = typer.Typer(help="The recipes that come with the package.", invoke_without_command=True, **(HELP | {"no_args_is_help": False}))
+LISTS = HELP | {"no_args_is_help": False, "invoke_without_command": True}       # without a command it lists
+recipes_app = typer.Typer(help="The recipes that come with the package.", **LISTS)
 config_app = typer.Typer(help="Look at a config without running it.", **HELP)
 simulate_app = typer.Typer(help="Labelled data to try everything on.", **HELP)
 for name, group in (("recipes", recipes_app), ("config", config_app), ("simulate", simulate_app)):
@@ -127,7 +131,10 @@ def list_recipes() -> None:
     from mmcycle.recipe import recipe_table
 
     for recipe in recipe_table():
-        _print(recipe.name, f"  {recipe.summary}", f"  needs  {recipe.needs}", f"  run    {recipe.run}", f"  smoke  {recipe.smoke}", f"  expect {recipe.expect}", "")
+        _print(
+            recipe.name, f"  {recipe.summary}", f"  needs  {recipe.needs}", f"  run    {recipe.run}",
+            f"  smoke  {recipe.smoke}", f"  expect {recipe.expect}", "",
+        )
 
 
 @recipes_app.command("copy")
@@ -175,7 +182,7 @@ def train(
     config: ConfigArgument,
     out: Annotated[Path, typer.Option(help="The run folder; an existing run of the same config goes on where it stopped.")],
     overrides: Overrides = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count, take a few steps, measure time and memory; write nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Take a few steps, measure them, write nothing.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget the run that is there and begin again.")] = False,
 ) -> None:
     """Learn to translate between two domains without pairs."""
@@ -218,13 +225,13 @@ def translate(
 def generate(
     source: Annotated[Path, typer.Argument(metavar="SOURCE", help="The labelled data set.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The new data set.")],
-    with_: Annotated[list[str], typer.Option("--with", metavar="STREAM=RUN[:ab|:ba]", help="Which stream is translated by which run; may be repeated.")],
+    with_: Annotated[list[str], typer.Option("--with", metavar="STREAM=RUN[:ab|:ba]", help="What translates a stream.")],
     layout: Annotated[str | None, typer.Option(help="How the data set lies on disk; found out where not given.")] = None,
     copies: Annotated[int, typer.Option(min=1, help="Translations of each recording.")] = 1,
     strength: Annotated[str, typer.Option(metavar="[LOW:]HIGH", help="How far copies go; the first goes HIGH.")] = "1",
     seed: Annotated[int, typer.Option(help="Decides what differs between copies.")] = 0,
     devices: Annotated[int, typer.Option(min=1, help="Worker processes, one for each GPU or group of cores.")] = 1,
-    on_error: Annotated[OnError, typer.Option(help="A broken recording stops the job, or is listed in quarantine.jsonl.")] = OnError.stop,
+    on_error: Annotated[OnError, typer.Option(help="Broken recordings: stop, or list in quarantine.jsonl.")] = OnError.stop,
     labels: Annotated[Labels, typer.Option(help="Across sensors only class labels stay true.")] = Labels.keep,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")] = False,
 ) -> None:
@@ -242,7 +249,8 @@ def generate(
     if len(job.strays) > 10:
         print(f"... and {len(job.strays) - 10} more")
     if not dry_run:
-        print(f"{job.total} recordings: {job.done} done, {job.skipped} skipped (done before), {job.quarantined} quarantined. Next: mmcycle verify {out}")
+        counts = f"{job.done} done, {job.skipped} skipped (done before), {job.quarantined} quarantined"
+        print(f"{job.total} recordings: {counts}. Next: mmcycle verify {out}")
 
 
 @app.command()
@@ -318,7 +326,8 @@ def check(
     files = [Path(word) for word in words if "=" not in word or Path(word).exists()]
     missing = [file for file in files if not file.exists()]
     if missing or not files:
-        raise UserError(f"{missing[0]} does not exist" if missing else "no recording was named: give one or more, the laws are tried on them")
+        nothing = "no recording was named: give one or more, the laws are tried on them"
+        raise UserError(f"{missing[0]} does not exist" if missing else nothing)
     laws = check_modality(modality_from(modality, [word for word in words if Path(word) not in files]), files, tolerance)
     _print(*laws)
     broken = sum(not law.passed for law in laws)
@@ -335,7 +344,8 @@ def modalities() -> None:
     for name, target in sorted(known_modalities().items()):
         try:
             found = find_modality(name)
-            _print(name, f"  {(found.__doc__ or '').strip().splitlines()[0]}", f"  files  {' '.join(found.suffixes)}", f"  class  {target}", "")
+            what = (found.__doc__ or "").strip().splitlines()[0]
+            _print(name, f"  {what}", f"  files  {' '.join(found.suffixes)}", f"  class  {target}", "")
         except UserError as error:
             _print(name, f"  does not import: {error}", "")
 

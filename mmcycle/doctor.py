@@ -51,10 +51,12 @@ def _machine() -> Iterator[Finding]:
 
     for index in range(torch.cuda.device_count()):
         card = torch.cuda.get_device_properties(index)
-        yield Finding(True, f"cuda:{index}", f"{card.name}, {card.total_memory / 2**30:.0f} GiB, bf16 {'yes' if torch.cuda.is_bf16_supported() else 'no'}")
+        bf16 = "bf16" if torch.cuda.is_bf16_supported() else "no bf16: use run.precision=32-true"
+        yield Finding(True, f"cuda:{index}", f"{card.name}, {card.total_memory / 2**30:.0f} GiB, {bf16}")
     if not torch.cuda.is_available():
         yield Finding(True, "cuda", "none; training runs on the CPU")
-    yield Finding(True, "cpu", f"{os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}, torch uses {torch.get_num_threads()} threads")
+    kind = torch.backends.cpu.get_cpu_capability()
+    yield Finding(True, "cpu", f"{os.cpu_count()} cores, {kind}, torch uses {torch.get_num_threads()} threads")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     yield Finding(memory > 4, "memory", f"{memory:.0f} GiB")
     free = shutil.disk_usage(".").free / 2**30

@@ -4,7 +4,7 @@ Needs   nothing (a simulated street with masks and boxes), or --root DIR with DI
 Run     python recipes/day_to_night.py --root DIR
 Smoke   python recipes/day_to_night.py --smoke
 Yields  OUT/run (checkpoints, log.jsonl, samples, report.html), OUT/night (the data set, manifest.jsonl, report.html)
-Expect  two CPU cores: the simulated street in 6 minutes, photographs in an hour; see docs/benchmarks.md for what was measured
+Expect  two CPU cores: the simulated street in 6 minutes, photographs in half an hour; see docs/benchmarks.md for what was measured
 """
 import argparse
 import os
@@ -26,7 +26,8 @@ from mmcycle.train.trainer import train
 
 SMOKE = ["a.size=32", "b.size=32", "model.generator=light", "model.width=8", "model.blocks=1", "model.discriminator_width=8",
          "model.discriminator_layers=2", "train.steps=6", "run.log_every=2", "run.sample_every=3", "run.save_every=3", "data.workers=0"]
-STREET = ["model.width=48", "model.discriminator_width=48", "train.steps=1600", "run.sample_every=200"]   # what five minutes on two cores allow
+STREET = ["a.short_side=null", "b.short_side=null", "model.width=48", "model.discriminator_width=48", "train.steps=1600",
+          "run.sample_every=200"]                       # what five minutes on two cores allow
 
 
 def main() -> None:

@@ -22,7 +22,8 @@ def _targets(translator: Translator, inputs: Sequence[Path], out: Path) -> dict[
     for path in inputs:
         if path.is_dir():
             if out.resolve().is_relative_to(path.resolve()):
-                raise UserError(f"{out} lies inside {path}, whose recordings are read; choose another --out, the source is never changed")
+                why = "whose recordings are read; choose another --out, the source is never changed"
+                raise UserError(f"{out} lies inside {path}, {why}")
             found = {file: file.relative_to(path) for file in walk(path) if file.suffix.lower() in suffixes}
             if not found:
                 raise UserError(f"{path} holds no recordings; allowed are {' '.join(suffixes)}")

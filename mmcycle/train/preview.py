@@ -5,7 +5,7 @@ import time
 import torch
 
 from mmcycle.config import Config
-from mmcycle.data.samplers import unpaired_batches
+from mmcycle.data.samplers import Domain, unpaired_batches
 from mmcycle.train.engine import Engine
 from mmcycle.train.step import Teacher
 from mmcycle.train.trainer import open_domain, task_network
@@ -31,12 +31,16 @@ def preview(config: Config) -> list[str]:
         times.append(time.perf_counter() - begun)
     pace = sorted(times[WARM_UP:])[MEASURED // 2]
     return [
-        *(f"{key} {getattr(config, key).name}: {len(domain)} recordings, crops {tuple(domain.modality.shape)}" for key, domain in domains.items()),
+        *(_recordings(f"{key} {getattr(config, key).name}", domain) for key, domain in domains.items()),
         *(f"generator {name}: {_millions(gen)}" for name, gen in teacher.model.generators.items()),
         *(f"discriminator {name}: {_millions(disc)}" for name, disc in teacher.model.discriminators.items()),
         f"{engine.device}, {config.run.precision}: {pace:.2f} s a step, {_peak(engine)}",
         f"{config.train.steps} steps: about {pace * config.train.steps / 3600:.1f} hours",
     ]
+
+
+def _recordings(name: str, domain: Domain) -> str:
+    return f"{name}: {len(domain)} recordings, crops {tuple(domain.modality.shape)}"
 
 
 def _millions(network: torch.nn.Module) -> str:
