@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import torch
 from textbook import TextbookStep
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmcycle.config import Config, from_dict
 from mmcycle.train.engine import Engine
@@ -34,7 +34,7 @@ def seconds(work: Callable[[], None]) -> float:
 
 
 def saved_mib(work: Callable[[], Tensor | None]) -> float:
-    """The most bytes that the graph holds for the backward pass at one time; each storage is counted once."""
+    """The most bytes of activations that the graph holds for the backward pass at one time; each storage counts once."""
     held: dict[int, int] = {}
     peak = 0
 
@@ -43,7 +43,7 @@ def saved_mib(work: Callable[[], Tensor | None]) -> float:
             nonlocal peak
             self.tensor, self.key = tensor, tensor.untyped_storage().data_ptr()
             counts[self.key] = counts.get(self.key, 0) + 1
-            held[self.key] = tensor.untyped_storage().nbytes()
+            held[self.key] = 0 if isinstance(tensor, nn.Parameter) else tensor.untyped_storage().nbytes()
             peak = max(peak, sum(held.values()))
 
         def __del__(self) -> None:
