@@ -71,6 +71,11 @@ class Inverter:
         return bytes(255 - byte for byte in raw) + f" {strength} {seed}".encode()
 
 
+def load_unhurried(run: Path, direction: str, share: Share) -> Inverter:
+    """Slow enough for the writers to keep pace."""
+    return Inverter(str(run), direction, Raw(), pause=0.25)
+
+
 def load(run: Path, direction: str, share: Share) -> Inverter:
     return Inverter(str(run), direction, Raw())
 
@@ -224,11 +229,11 @@ def test_a_signal_to_many_workers_finishes_their_items(run: Path, tmp_path: Path
 
 def test_a_killed_worker_is_told_and_the_others_keep_their_work(run: Path, tmp_path: Path) -> None:
     source, out = make_source(tmp_path / "source", 9), tmp_path / "out"
-    (source / "train/004.raw").write_bytes(b"die")
+    (source / "train/008.raw").write_bytes(b"die")           # the last of its worker: the first are written long before
     with pytest.raises(MmcycleError, match="worker mmcycle-0 died .exit -9.; what is done is kept, run the same line again"):
-        generate(source, out, {"raw": str(run)}, devices=2, load=load)
-    (source / "train/004.raw").write_bytes(b"lives")
-    job = generate(source, out, {"raw": str(run)}, devices=2, load=load)
+        generate(source, out, {"raw": str(run)}, devices=2, load=load_unhurried)
+    (source / "train/008.raw").write_bytes(b"lives")
+    job = generate(source, out, {"raw": str(run)}, devices=2, load=load_unhurried)
     assert job.skipped >= 1 and job.done + job.skipped == 9
 
 
