@@ -139,7 +139,7 @@ trian: 3
     ("a=5", "must be a section with name, root and modality. Got 5."),
     ("a.modality=", "override a.modality=: is missing."),
     ("a.modality=imgae", "unknown modality 'imgae'. Did you mean 'image'?"),
-    ("a.modality=os:system", "is not a frozen dataclass derived from"),
+    ("a.modality=os:system", "is not a class derived from"),
     ("a.modality=.x:y", "could not be imported"),
     ("a.modality=5", "must be a name or an import path such as 'my_lab.radar:Radar'. Got 5."),
     (f"b.modality={__name__}:Unfinished", "Unfinished cannot be built"),
