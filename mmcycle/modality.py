@@ -10,18 +10,49 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, ClassVar, Mapping
+from typing import TYPE_CHECKING, Any, Callable, ClassVar, Mapping, NamedTuple, Sequence
 
 from mmcycle import plugins
 from mmcycle.errors import UserError
 
 if TYPE_CHECKING:                       # the command line reads configs without paying for torch
+    import numpy as np
     import torch
     from torch import Tensor, nn
 
+    from mmcycle.core.heads import Head
     from mmcycle.core.settings import Networks
 
 RESERVED = ("name", "root", "modality")     # keys of a domain in a config, so no modality may have a field of that name
+
+
+class Drawing(NamedTuple):
+    """A picture, pixels (3, H, W) uint8; a strip may be stretched: its two axes measure different things."""
+
+    pixels: Tensor
+    strip: bool = False
+
+
+class Clip(NamedTuple):
+    """A whole sound file of 8 to 48 kHz, one or two channels, that every browser plays."""
+
+    content: bytes
+    mime: str                           # "audio/flac", "audio/wav"
+    about: str = ""                     # a few words: "first 20 s of 63 s"
+
+
+class Cloud(NamedTuple):
+    """Points in space to walk around, (N, 3) metres: x forward, y left, z up.
+
+    colours  name -> (N,) floats in [0, 1], drawn on one scale, or whole numbers, each with a colour of its own;
+             the first is shown first
+    """
+
+    points: np.ndarray
+    colours: Mapping[str, np.ndarray]
+
+
+Exhibit = Drawing | Clip | Cloud
 
 
 @dataclass(frozen=True)
@@ -44,7 +75,7 @@ class Modality(ABC):
 
     suffixes: ClassVar[tuple[str, ...]]             # the files it opens: (".png", ".jpg"), lower case
     extensive: ClassVar[bool] = True                # networks may run on recordings larger than `shape`
-    wraps: ClassVar[bool] = False                   # the last column touches the first: a full turn
+    wraps: ClassVar[bool] = False                   # the last column touches the first: a full turn; or a property
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -97,6 +128,10 @@ class Modality(ABC):
         picture = x if x.shape[0] == 3 else x[:1].expand(3, -1, -1)
         return ((picture.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
+    def present(self, raw: Any, labels: Sequence[Path] = ()) -> Sequence[Exhibit]:
+        """A recording as a person meets it in the report; of its label files, those that can be shown with it."""
+        return (Drawing(self.render(self.to_tensor(raw)[0])),)
+
     def encoder(self, networks: Networks) -> nn.Module:
         """(B, *shape) -> [latent, finer features ...]."""
         from mmcycle.core import nets
@@ -114,6 +149,41 @@ class Modality(ABC):
         from mmcycle.core import nets
 
         return nets.discriminator(self.shape[0], networks, self.wraps)
+
+    def head(self, source: Modality) -> Head | None:
+        """How a translation from `source` to this domain is put together; None: it is the decoder's output itself.
+
+        ValueError where the two domains cannot be translated so.
+        """
+        return None
+
+    def carry_out(self, plan: Tensor, context: Any, rng: torch.Generator) -> tuple[Any, dict[str, float]]:
+        """What a head planned (K, H', W') happens to the recording behind `context` -> raw, and facts worth keeping.
+
+        Facts are named with their unit ("snr_db"); the manifest of a generated data set keeps them.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has a head, so it must say how a plan is carried out")
+
+    def from_array(self, array: np.ndarray, rate: int | None = None) -> Any | None:
+        """A tensor of somebody's own sample, channels first -> a recording; None where it is not of this sensor.
+
+        rate in Hz, where the sensor has one. UserError where it is of this sensor and cannot be translated.
+        """
+        raise UserError(
+            f"{type(self).__name__} does not say how a tensor of a sample becomes a recording; give it from_array and "
+            "to_array, or put recordings in native form into the sample and name them with stream="
+        )
+
+    def to_array(self, raw: Any, like: np.ndarray) -> np.ndarray:
+        """The way back: a recording laid out as `like`, which from_array was given."""
+        raise NotImplementedError(f"{type(self).__name__} has from_array, so it must have to_array")
+
+    def relabel(self, label: Path, target: Path, raw: Any) -> bool:
+        """Write to `target` what is left of the labels in `label` beside a translation; False: they hold as they are.
+
+        RecordingError when the labels do not belong to the recording.
+        """
+        return False
 
     def act(self, event: str, params: Mapping[str, float], raw: Any) -> Any:
         """Let one physical event ("mirror", ...) happen to a recording; an event it cannot undergo is an error."""
@@ -144,6 +214,8 @@ def grow(x: Tensor, height: int, width: int) -> Tensor:
 GROUP = "mmcycle.modalities"           # of entry points
 BUILTIN = {
     "image": "mmcycle.modalities.image:Image",
+    "audio": "mmcycle.modalities.audio:Audio",
+    "lidar": "mmcycle.modalities.lidar:Lidar",
 }
 
 

@@ -17,6 +17,7 @@ from mmcycle.generate import engines, ledger, shard
 from mmcycle.generate.dataset import generate
 from mmcycle.generate.manifest import item_seed, read_rows, verify
 from mmcycle.generate.shard import Share
+from mmcycle.generate.translator import Translation
 from mmcycle.interruption import Interrupted
 
 
@@ -40,6 +41,9 @@ class Raw:
         if raw.startswith(b"unwritable"):
             raise RecordingError(f"{path}: is too odd to be written")
 
+    def relabel(self, label: Path, target: Path, raw: bytes) -> bool:
+        return False
+
 
 class Sweep(Raw):
     """Another sensor, with other files."""
@@ -62,7 +66,12 @@ class Inverter:
     def sha256(self) -> str:
         return hashlib.sha256((Path(self.run) / "weights").read_bytes()).hexdigest()
 
-    def __call__(self, raw: bytes, strength: float = 1.0, seed: int = 0) -> bytes:
+    def perform(self, raw: bytes, strength: float = 1.0, seed: int = 0) -> Translation:
+        if not self.stochastic:
+            return Translation(self._inverted(raw, strength, 0), {})
+        return Translation(self._inverted(raw, strength, seed), {"first_byte": float(raw[0])})
+
+    def _inverted(self, raw: bytes, strength: float, seed: int) -> bytes:
         time.sleep(self.pause)
         if raw.startswith(b"die"):
             os.kill(os.getpid(), signal.SIGKILL)

@@ -101,7 +101,7 @@ def test_a_sensor_that_knows_one_size_only_comes_back_at_its_own():
     rigid = {"modality": "grids:Rigid"}
     night = translator(config(a=rigid, b=rigid), tile=64, overlap=16)
     seen = []
-    night.generator.register_forward_pre_hook(lambda _, inputs: seen.append(tuple(inputs[0].shape)))
+    night.generator.encoder.register_forward_pre_hook(lambda _, inputs: seen.append(tuple(inputs[0].shape)))
     x = scene(3, 90, 70)
     assert night.translate(x).shape == (3, 90, 70)
     assert torch.equal(night.translate(x, 0.0), x)
@@ -180,7 +180,7 @@ def test_a_strip_that_is_long_and_thin_is_tiled_too(kind, size):
 
 def test_a_recording_is_tiled_by_its_area_not_by_its_length():
     night, seen = translator(tile=64, overlap=16), []
-    night.generator.register_forward_pre_hook(lambda _, inputs: seen.append(tuple(inputs[0].shape[-2:])))
+    night.generator.encoder.register_forward_pre_hook(lambda _, inputs: seen.append(tuple(inputs[0].shape[-2:])))
     night.translate(noise(3, 16, 256))                      # 64 x 64 values, as many as one tile holds
     assert seen == [(16, 256)]
     night.translate(noise(3, 16, 272))

@@ -51,6 +51,11 @@ class CycleModel(nn.Module):
         self.disc_b = b.discriminator(networks)
         self.gen_ba = None if self.one_way else generator(b, a, networks)
         self.disc_a = None if self.one_way else a.discriminator(networks)
+        if objective.consistency != "cycle" and any(gen.encoder is None for gen in self.generators.values()):
+            raise ValueError(
+                f"loss.consistency={objective.consistency!r} compares what encoders see, and one of these translations "
+                "has none: use 'cycle'"
+            )
         self.heads = nn.ModuleDict(self._patch_heads(a, b))
         self.task = task.eval().requires_grad_(False) if task else None
         for domain, disc in self.discriminators.items():
@@ -119,11 +124,15 @@ class CycleModel(nn.Module):
         """One domain's samples there and back."""
         start, end = direction
         o, there = self.objective, self.generators[direction]
-        fake = there(real)
+        style = there.look(partner)
+        if style is not None and self.training:
+            there.head.remember(style)
+        fake = there(real, style, self.rng)
         scores = self._judge(self.discriminators[end], fake)
         terms = {f"adv_{end}": losses.generator_adversarial(o.adversarial, scores)}
         if o.consistency != "nce" and o.cycle:
-            rec = self.generators[direction[::-1]](fake)
+            back = self.generators[direction[::-1]]
+            rec = back(fake, back.look(real), self.rng)
             terms[f"cycle_{start}"] = o.cycle * losses.cycle(o.cycle_distance, real, rec)
         if o.consistency != "cycle" and o.nce:
             terms[f"nce_{start}"] = o.nce * self._patch_nce(direction, real, fake)
@@ -142,7 +151,7 @@ class CycleModel(nn.Module):
         if self.crosses:
             idt = arriving.decoder(self.generators[domain + other].encoder(real))
         else:
-            idt = arriving(real)
+            idt = arriving(real, arriving.look(real), self.rng)
         return Leg({f"idt_{domain}": weight * losses.identity(real, idt)}, domain, None)
 
     def _judge(self, disc: nn.Module, x: Tensor) -> Tensor:
@@ -182,12 +191,16 @@ class PatchHead(nn.Sequential):
 
 def generator(a: "Modality", b: "Modality", networks: Networks) -> nets.Generator:
     """The network that translates a to b; the encoder's own output tells the grids."""
+    head = b.head(a)
+    if head is not None and not head.parts:
+        return nets.Generator(None, None, None, head=head)
     encoder = a.encoder(networks)
     source = _grid(encoder, a.shape)
     target = source if a.shape[-2:] == b.shape[-2:] else _grid(b.encoder(networks), b.shape)
     skips = nets.uses_skips(networks, a.shape, b.shape)
     trunk = nets.trunk(networks, source, target, a.wraps and b.wraps)
-    return nets.Generator(encoder, trunk, b.decoder(networks, skips), networks.residual and a.shape == b.shape)
+    decoder = b.decoder(networks, skips) if head is None else nets.decoder(head.parts, networks, skips, b.wraps)
+    return nets.Generator(encoder, trunk, decoder, networks.residual and a.shape == b.shape, head)
 
 
 def _grid(encoder: nn.Module, shape: tuple[int, ...]) -> tuple[int, int]:

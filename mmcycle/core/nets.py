@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 from torch.nn.utils.parametrize import is_parametrized
 
+from mmcycle.core.heads import Head
 from mmcycle.core.settings import Networks
 
 STRIDE = {"resnet": 4, "unet": 16, "light": 8}      # sample size / latent size
@@ -80,17 +81,38 @@ def uses_skips(networks: Networks, source: tuple[int, ...], target: tuple[int, .
 
 
 class Generator(nn.Module):
-    """Translate one domain to another: (B, *shape_a) -> (B, *shape_b)."""
+    """Translate one domain to another: (B, *shape_a) -> (B, *shape_b). A head that reads no parts has no other network."""
 
-    def __init__(self, encoder: nn.Module, trunk: nn.Module, decoder: nn.Module, residual: bool = False):
+    def __init__(
+        self, encoder: nn.Module | None, trunk: nn.Module | None, decoder: nn.Module | None, residual: bool = False,
+        head: Head | None = None,
+    ):
         super().__init__()
-        self.encoder, self.trunk, self.decoder = encoder, trunk, decoder
+        self.encoder, self.trunk, self.decoder, self.head = encoder, trunk, decoder, head
         self.residual = residual
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, style: Tensor | None = None, rng: torch.Generator | None = None) -> Tensor:
+        """style (B, S) and rng are the head's: without them the styles are drawn from memory and chance is fixed."""
+        parts = self.decode(x)
+        if self.head is None:
+            return parts
+        rng = rng or torch.Generator().manual_seed(0)
+        style = self.head.draw(len(x), rng) if style is None else style
+        return self.head(x, self.head.plan(x, parts, style), rng)
+
+    def decode(self, x: Tensor) -> Tensor:
+        """The translation where there is no head, else the head's parts (B, P, H, W)."""
+        if self.encoder is None:
+            return x.new_zeros(len(x), 0, *x.shape[2:])
+        if self.head is not None and not self.head.parts:       # it asks for nothing
+            return x.new_zeros(len(x), 0, *x.shape[-2:])
         latent, *finer = self.encoder(x)
         y = self.decoder([self.trunk(latent), *finer])
-        return move(x, y) if self.residual else y
+        return move(x, y) if self.residual and self.head is None else y
+
+    def look(self, like: Tensor) -> Tensor | None:
+        """The styles (B, S) of samples of the target domain, None where there are none."""
+        return None if self.head is None else self.head.look(like)
 
 
 def move(x: Tensor, change: Tensor) -> Tensor:

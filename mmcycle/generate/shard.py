@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from mmcycle import files
 from mmcycle.data import labels
@@ -17,6 +17,9 @@ from mmcycle.errors import MmcycleError, RecordingError
 from mmcycle.generate.ledger import Journal
 from mmcycle.generate.manifest import Label, Model, Output, Quarantined, Row, item_seed, scrub, to_line
 from mmcycle.modality import Modality
+
+if TYPE_CHECKING:
+    from mmcycle.generate.translator import Translation
 
 
 class Translates(Protocol):
@@ -27,9 +30,9 @@ class Translates(Protocol):
     sha256: str
     run: str
     direction: str
-    stochastic: bool                                    # True: it also takes seed=, and two seeds give two translations
+    stochastic: bool                                    # True: the seed matters, and two seeds give two translations
 
-    def __call__(self, raw: Any, strength: float = 1.0) -> Any: ...
+    def perform(self, raw: Any, strength: float = 1.0, seed: int = 0) -> Translation: ...
 
 
 READERS, WRITERS = 2, 4                 # threads beside the model; waiting for the disk, they cost no core
@@ -87,6 +90,12 @@ class Broken(RecordingError):
 class _Loaded(NamedTuple):
     raws: dict[str, Any]
     hashes: dict[str, str]                              # source path -> sha256
+
+
+class _Item(NamedTuple):
+    raws: dict[str, Any]
+    hashes: dict[str, str]
+    facts: dict[str, float]                             # "audio.snr_db" -> number: see Modality.carry_out
 
 
 def translate_shard(
@@ -168,24 +177,25 @@ def _read(task: Task, translators: dict[str, Translates], record: Record) -> _Lo
 
 def _translate(
     task: Task, translators: dict[str, Translates], record: Record, copy: int, loading: Future[_Loaded]
-) -> _Loaded | Broken:
+) -> _Item | Broken:
     """The record with its streams translated, or what is broken in it."""
     try:
         loaded = loading.result()
         seed = item_seed(task.seed, record.key, copy)
         strength = strength_of(task, seed, copy)
-        raws = {}
+        raws, facts = {}, {}
         for stream, raw in loaded.raws.items():
-            act = translators[stream]
-            given = {"strength": strength} | ({"seed": seed} if act.stochastic else {})
-            raws[stream] = _attempt(task, stream, record.streams[stream], "translated", lambda: act(raw, **given))
-        return _Loaded(raws, loaded.hashes)
+            act = translators[stream].perform
+            made = _attempt(task, stream, record.streams[stream], "translated", lambda: act(raw, strength, seed))
+            raws[stream] = made.raw
+            facts |= {f"{stream}.{name}": value for name, value in made.facts.items()}
+        return _Item(raws, loaded.hashes, facts)
     except Broken as broken:
         return broken
 
 
 def _finish(
-    task: Task, translators: dict[str, Translates], journal: Journal, record: Record, copy: int, item: _Loaded | Broken
+    task: Task, translators: dict[str, Translates], journal: Journal, record: Record, copy: int, item: _Item | Broken
 ) -> Outcome:
     """Write one (record, copy) and journal it, or quarantine it, or raise what is broken."""
     if not isinstance(item, Broken):
@@ -206,7 +216,7 @@ def _finish(
     return Outcome(record.key, copy, quarantined=True)
 
 
-def _write(task: Task, translators: dict[str, Translates], record: Record, copy: int, item: _Loaded) -> Row:
+def _write(task: Task, translators: dict[str, Translates], record: Record, copy: int, item: _Item) -> Row:
     seed = item_seed(task.seed, record.key, copy)
     streams = {}
     for stream, relative in record.streams.items():
@@ -220,20 +230,25 @@ def _write(task: Task, translators: dict[str, Translates], record: Record, copy:
                                  translated=stream in translators)
     return Row(
         key=record.key, copy=copy, streams=streams, tags=dict(record.tags), seed=seed, versions=task.versions,
-        labels=tuple(_label(task, record, relative, copy, item.hashes[relative])
+        labels=tuple(_label(task, translators, relative, copy, item)
                      for relative in (record.labels if task.keeps_labels else ())),
         model={stream: Model(sha256=one.sha256, direction=one.direction, run=str(one.run))
                for stream, one in translators.items()},
-        params={"strength": strength_of(task, seed, copy)},
+        params={"strength": strength_of(task, seed, copy)} | item.facts,
     )
 
 
-def _label(task: Task, record: Record, relative: str, copy: int, source_sha256: str) -> Label:
-    """Copy one label file byte for byte under the name of the copy."""
-    name = labels.copy_name(relative, copy)
-    digest = _put(task, "label", relative, name, lambda temporary: _copy(task.source / relative, temporary))
-    how = "copied" if digest == source_sha256 else "remapped"
-    return Label(source=relative, source_sha256=source_sha256, output=name, sha256=digest, how=how)
+def _label(task: Task, translators: dict[str, Translates], relative: str, copy: int, item: _Item) -> Label:
+    """Write one label file under the name of the copy: byte for byte, unless a sensor knows that it must change."""
+    source, name = task.source / relative, labels.copy_name(relative, copy)
+
+    def write(temporary: Path) -> None:
+        if not any(translators[stream].target.relabel(source, temporary, raw) for stream, raw in item.raws.items()):
+            _copy(source, temporary)
+
+    digest = _put(task, "label", relative, name, write)
+    how = "copied" if digest == item.hashes[relative] else "remapped"
+    return Label(source=relative, source_sha256=item.hashes[relative], output=name, sha256=digest, how=how)
 
 
 def _put(task: Task, stream: str, relative: str, name: str, write: Callable[[Path], Any]) -> str:

@@ -7,7 +7,7 @@ import hashlib
 import json
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -26,10 +26,18 @@ Direction = Literal["ab", "ba"]
 METADATA = "mmcycle"                # the key of an exported file's header
 
 
-class Translator:
-    """Recordings of `source` -> recordings of `target`; deterministic, no state between calls."""
+class Translation(NamedTuple):
+    """A recording of the target, and what is known of how it was made: name with unit -> number ("snr_db")."""
 
-    stochastic = False              # the same recording always gives the same translation
+    raw: Any
+    facts: dict[str, float]
+
+
+class Translator:
+    """Recordings of `source` -> recordings of `target`; no state between calls.
+
+    `stochastic` models translate one recording in many ways: the seed chooses, the same one always the same way.
+    """
 
     def __init__(
         self, config: Config, direction: Direction, weights: dict[str, Tensor], *, run: str = "", device: str = "auto",
@@ -72,37 +80,67 @@ class Translator:
             config, direction, weights, run=run.name, device=device, precision=precision, tile=tile, overlap=overlap
         )
 
-    def __call__(self, raw: Any, strength: float = 1.0) -> Any:
+    def __call__(self, raw: Any, strength: float = 1.0, seed: int = 0) -> Any:
         """One recording in native form -> its translation in the target's native form, at its own size.
 
-        strength in [0, 1] goes only part of the way; it needs domains of one shape.
+        strength in [0, 1] goes only part of the way; it needs domains of one shape. seed matters to `stochastic` models.
         """
-        x, context = self.source.to_tensor(raw)
-        y = self.translate(x, strength)
-        same = type(self.source) is type(self.target)
-        return self.target.from_tensor(y, context if same else None)
+        return self.perform(raw, strength, seed).raw
 
     @torch.inference_mode()
-    def translate(self, x: Tensor, strength: float = 1.0) -> Tensor:
+    def perform(self, raw: Any, strength: float = 1.0, seed: int = 0) -> Translation:
+        """The same, with what is known of how it was made."""
+        x, context = self.source.to_tensor(raw)
+        if not self.stochastic:
+            same = type(self.source) is type(self.target)
+            return Translation(self.target.from_tensor(self.translate(x, strength), context if same else None), {})
+        rng = torch.Generator().manual_seed(seed)
+        return Translation(*self.target.carry_out(self._plan(x, strength, rng), context, rng))
+
+    @torch.inference_mode()
+    def translate(self, x: Tensor, strength: float = 1.0, seed: int = 0) -> Tensor:
         """(C, H, W) -> (C', H', W') in [-1, 1], on the CPU; H' W' are H W where the domains share one grid."""
+        if self.stochastic:
+            rng = torch.Generator().manual_seed(seed)
+            plan = self._plan(x, strength, rng).to(self.device)
+            return self.generator.head(x[None].to(self.device), plan[None], rng)[0].float().cpu()
+        self._check_strength(strength)
+        y = self._decoded(x)
+        return torch.lerp(x, y, strength) if strength != 1 else y
+
+    @property
+    def stochastic(self) -> bool:
+        return self.generator.head is not None
+
+    def _plan(self, x: Tensor, strength: float, rng: torch.Generator) -> Tensor:
+        """What is to happen to a recording, (K, H, W) on the CPU."""
+        self._check_strength(strength)
+        head, parts = self.generator.head, self._decoded(x)
+        style = head.draw(1, rng)
+        return head.plan(x[None].to(self.device), parts[None].to(self.device), style, strength)[0].float().cpu()
+
+    def _check_strength(self, strength: float) -> None:
         if not 0 <= strength <= 1 or (strength != 1 and self.source.shape != self.target.shape):
             raise UserError(
                 f"strength {strength} is not possible here: it lies in [0, 1] and needs domains of one shape"
             )
+
+    def _decoded(self, x: Tensor) -> Tensor:
+        """(C, H, W) -> what the decoder says, on the CPU: the translation itself, or the parts of a head."""
+        if self.generator.encoder is None:
+            return self.generator.decode(x[None])[0]
         if not self.extensive:
             y = self._forward(_resized(x, self.source.shape[-2:])[None])[0].cpu()
-            y = _resized(y, x.shape[-2:]) if self.source.shape[-2:] == self.target.shape[-2:] else y
-        elif x.shape[-2] * x.shape[-1] > self.tile**2:
+            return _resized(y, x.shape[-2:]) if self.source.shape[-2:] == self.target.shape[-2:] else y
+        if x.shape[-2] * x.shape[-1] > self.tile**2:
             wraps = self.source.wraps and self.target.wraps
-            y = translate_tiled(self.generator, x, self._whole, self._forward, self.tile, self.overlap, wraps)
-        else:
-            y = self._whole(x)
-        return torch.lerp(x, y, strength) if strength != 1 else y
+            return translate_tiled(self.generator, x, self._whole, self._forward, self.tile, self.overlap, wraps)
+        return self._whole(x)
 
     @property
     def extensive(self) -> bool:
         """False where the model knows one size only: a modality says so, or latents are carried to another grid."""
-        regrids = any(isinstance(module, nets.Regrid) for module in self.generator.trunk)
+        regrids = any(isinstance(module, nets.Regrid) for module in self.generator.modules())
         return self.source.extensive and self.target.extensive and not regrids
 
     def _whole(self, x: Tensor) -> Tensor:
@@ -115,7 +153,7 @@ class Translator:
     def _forward(self, x: Tensor) -> Tensor:
         mixed = torch.autocast(self.device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext()
         with mixed:
-            return self.generator(x.to(self.device)).float()
+            return self.generator.decode(x.to(self.device)).float()
 
 
 def _read(run: Path, direction: str) -> tuple[Config, dict[str, Tensor]]:
