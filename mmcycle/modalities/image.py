@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Pixels = Annotated[int, Gt(0)]
+OVERSHOOT = 0.1                                     # share of its range that a float picture in memory may leave it by
 LUMA = (0.299, 0.587, 0.114)                        # Rec. ITU-R BT.601, the weights that Pillow uses too
 
 
@@ -90,6 +91,33 @@ class Image(Modality):
         if origin.dtype != np.float32:
             levels = np.rint(levels)
         return origin.wrap(np.ascontiguousarray(levels, dtype=origin.dtype))
+
+    def from_array(self, array: np.ndarray, rate: int | None = None) -> Picture | None:
+        """(C', H', W') of uint8, uint16 or float32; floats may overshoot a little, as resizing makes them."""
+        if rate is not None:
+            raise UserError("a picture has no rate; leave rate out")
+        known = (1, 3) if self.channels in (1, 3) else (self.channels,)
+        if array.ndim != 3 or array.shape[0] not in known or not array.size:
+            return None
+        if array.dtype == np.float32:
+            low, high = self._span(array.dtype)
+            found, slack = (float(array.min()), float(array.max())), OVERSHOOT * (high - low)
+            if not (low - slack <= found[0] and found[1] <= high + slack):
+                raise UserError(
+                    f"a picture of {array.dtype} runs from {found[0]:g} to {found[1]:g}, outside {low:g} to {high:g}; "
+                    "translate it before it is normalised, or set value_range"
+                )
+        elif array.dtype not in (np.uint8, np.uint16):
+            return None
+        return Picture(np.ascontiguousarray(array.transpose(1, 2, 0)))
+
+    def to_array(self, raw: Picture, like: np.ndarray) -> np.ndarray:
+        """With as many bands as `like`: gray is repeated, colour becomes its luma."""
+        bands = raw.pixels.transpose(2, 0, 1)
+        if len(bands) == 3 and len(like) == 1:
+            luma = np.tensordot(np.float32(LUMA), bands.astype(np.float32), 1)[None]
+            return (luma if like.dtype == np.float32 else np.rint(luma)).astype(like.dtype)
+        return np.array(np.broadcast_to(bands, like.shape))
 
     def crop(self, x: Tensor, rng: torch.Generator) -> Tensor:
         """The window of every modality, then mirrored as `flip` allows."""

@@ -9,6 +9,7 @@ from mmcycle.errors import UserError
 GROUP = "mmcycle.layouts"                       # of entry points
 BUILTIN = {                                     # in the order in which they are tried; the last two fit almost anything
     "kitti": "mmcycle.data.layouts.parallel:Kitti",
+    "semantickitti": "mmcycle.data.layouts.parallel:SemanticKitti",
     "cityscapes": "mmcycle.data.layouts.parallel:Cityscapes",
     "voc": "mmcycle.data.layouts.parallel:Voc",
     "coco": "mmcycle.data.layouts.coco:Coco",

@@ -1,4 +1,4 @@
-"""Layouts in which folders of one shape stand side by side, one per kind of file: YOLO, VOC, KITTI, Cityscapes."""
+"""Layouts of folders that stand side by side, one per kind of file: YOLO, VOC, KITTI, SemanticKITTI, Cityscapes."""
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -51,7 +51,8 @@ class Kitti(Layout):
 
     def recognises(self, tree: Tree, suffixes: tuple[str, ...]) -> str:
         known = {folder.rpartition("/")[2] for folder in tree.folders}
-        return "there are KITTI's folders image_2 or velodyne" if known & {"image_2", "velodyne"} else ""
+        found = known & {"image_2", "velodyne"} and not any(map(SEQUENCE.search, tree.folders))
+        return "there are KITTI's folders image_2 or velodyne" if found else ""
 
     def collect(self, tree: Tree, streams: Streams) -> Collection:
         records = []
@@ -64,9 +65,31 @@ class Kitti(Layout):
             if found:
                 labels = tuple(sorted(path for paths in group.values() for path in paths))
                 records.append(Record(key=key, streams=found, labels=labels))
-        tables = [file for file in tree.files if _is_list(file)]
+        owned = {path for record in records for path in record.labels}
+        tables = [file for file in tree.files if file not in owned and self._speaks_of_many(file)]
         allowed = {name: suffixes for name, suffixes in self.streams.values()} | dict(streams)
         return assemble(tree, self.name, allowed, records, tables)
+
+    def _speaks_of_many(self, file: str) -> bool:
+        return _is_list(file)
+
+
+class SemanticKitti(Kitti):
+    """sequences/00/velodyne/000000.bin with sequences/00/labels/000000.label; image_2 and image_3 as in KITTI. The
+    sequence's calib.txt, poses.txt and times.txt are tables.
+    """
+
+    name: ClassVar[str] = "semantickitti"
+
+    def recognises(self, tree: Tree, suffixes: tuple[str, ...]) -> str:
+        found = next(filter(SEQUENCE.search, tree.folders), "")
+        return "sequences/ holds folders with velodyne or image_2" if found else ""
+
+    def _speaks_of_many(self, file: str) -> bool:
+        return is_table(file) or _is_list(file) or file.rpartition("/")[2] in ("calib.txt", "poses.txt", "times.txt")
+
+
+SEQUENCE = re.compile(r"(?:^|/)sequences/[^/]+/(?:velodyne|image_2)$")
 
 
 class Cityscapes(Layout):
