@@ -299,17 +299,20 @@ def simulate_street(
     out: Path,
     scenes: Annotated[int, typer.Option(min=1)] = 20,
     seed: int = 0,
-    views: Annotated[str, typer.Option(help="Any of day,night,fog; masks and boxes go with the first.")] = "day,night",
+    views: Annotated[str, typer.Option(help="Any of day,night,fog,lidar; masks and boxes go with the first.")] = "day,night",
     size: Annotated[str, typer.Option(help="WIDTHxHEIGHT in pixels.")] = "256x144",
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    mode: Annotated[str, typer.Option(help="Of the LiDAR: ideal, or calibrated (a sensor model made by hand).")] = "ideal",
 ) -> None:
-    """A street, ray-cast: exact pairs, semantic masks and boxes."""
+    """A street, ray-cast: exact pairs, semantic masks and boxes, labelled sweeps."""
+    from mmcycle.modality import find_modality
     from mmcycle.simulate.street import write_street
 
     width, _, height = size.partition("x")
     if not (width.isdigit() and height.isdigit()):
         raise UserError(f"--size {size!r}: expected WIDTHxHEIGHT, such as 256x144")
-    write_street(out, scenes, seed, tuple(views.split(",")), (int(width), int(height)), workers)
+    sensor = find_modality("lidar")().spec if "lidar" in views.split(",") else None
+    write_street(out, scenes, seed, tuple(views.split(",")), (int(width), int(height)), workers, sensor, mode)
     print(f"{out}: {scenes} scenes ({views})")
 
 

@@ -268,7 +268,7 @@ def test_a_folder_full_of_something_else_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("views", "scenes", "size", "match"),
     [
-        (("dusk",), 1, SIZE, "views dusk: name at least one of day, night, fog, each once"),
+        (("dusk",), 1, SIZE, "views dusk: name at least one of day, night, fog, lidar, each once"),
         (("day", "day"), 1, SIZE, "views day, day: name"),
         ((), 1, SIZE, r"views \(none\)"),
         (("day",), 0, SIZE, "0 scenes by 1 workers"),

@@ -1,11 +1,10 @@
 """Houses: walls with a facade each, roofs, awnings, balconies; two rows along the street and more to close the view."""
 
 import numpy as np
-from numpy import ndarray as Array
 from numpy.random import Generator
 
 from mmcycle.simulate.mesh import Colour, Look, Material, Mesh, Semantic, Solid, box, floor, wall
-from mmcycle.simulate.plan import END, SIDE, Plan
+from mmcycle.simulate.plan import SIDE, Plan
 
 # The columns of Scene.facades: metres, shares, a style (0 plaster, 1 brick, 2 glass), a number to draw from, colours.
 FACADE = tuple(
@@ -35,9 +34,14 @@ SIGNS: tuple[Colour, ...] = (
 ROOFS: tuple[Colour, ...] = ((0.22, 0.085, 0.05), (0.09, 0.09, 0.10), (0.15, 0.10, 0.075))
 
 
-def raise_buildings(mesh: Mesh, rng: Generator, plan: Plan) -> Array:
-    """Two rows along the street, and the rows that close its ends; -> the table of facades (F, 16)."""
-    facades: list[list[float]] = []
+def raise_buildings(
+    mesh: Mesh, rng: Generator, plan: Plan, facades: list[list[float]], empty: float = 0.0
+) -> list[tuple[float, float, int]]:
+    """Two rows along the street, and the rows that close its ends; their facades (16,) are appended.
+
+    empty: the share of plots that nobody built on; -> those: x from, x to, side.
+    """
+    plots: list[tuple[float, float, int]] = []
     for side in (-1, 1):
         for start, end in plan.stretches(2.5):
             x = start
@@ -47,7 +51,10 @@ def raise_buildings(mesh: Mesh, rng: Generator, plan: Plan) -> Array:
                     plan.front(side) + plan.garden + (rng.uniform(0, 1.2) if plan.garden else rng.choice([0.0, 0.25]))
                 )
                 set_back = SIDE - 12.0 if plan.park == side else set_back  # beyond the park the town goes on
-                _building(mesh, rng, plan, facades, (x, x + width, side * set_back, side))
+                if empty > 0 and rng.random() < empty:
+                    plots.append((x, x + width, side))
+                else:
+                    _building(mesh, rng, plan, facades, (x, x + width, side * set_back, side))
                 x += width + (rng.uniform(1.5, 5) if plan.garden and rng.random() < 0.6 else 0.0)
         if plan.cross > 0:
             for offset in (-14.0, 0.0, 14.0):
@@ -59,15 +66,16 @@ def raise_buildings(mesh: Mesh, rng: Generator, plan: Plan) -> Array:
                     (plan.cross + offset - 7, plan.cross + offset + 7, side * (SIDE - 0.5), side),
                 )
     _close(mesh, rng, plan, facades)
-    return np.array(facades)
+    return plots
 
 
 def _close(mesh: Mesh, rng: Generator, plan: Plan, facades: list) -> None:
+    x = plan.end - 1 if plan.end > 0 else plan.start + 1
     for y in np.arange(-60, 60, 12.0):
         height, row = _height(rng, plan), len(facades)
         facades.append(_facade(rng, plan, height))
         look = Look(Semantic.BUILDING, Material.FACADE, WALLS[rng.integers(len(WALLS))])
-        mesh.add(wall((END - 1, y + 12), (END - 1, y), -0.5, height), look, mesh.new_instance(), facade=row)
+        mesh.add(wall((x, y + 12), (x, y), -0.5, height), look, mesh.new_instance(), facade=row)
 
 
 def _height(rng: Generator, plan: Plan) -> float:

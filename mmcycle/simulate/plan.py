@@ -1,6 +1,6 @@
 """The plan of a street: how wide, how bent, what stands beside it; and the ground it is laid on."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy import ndarray as Array
@@ -9,6 +9,7 @@ from numpy.random import Generator
 from mmcycle.simulate.mesh import Look, Material, Mesh, Semantic, floor, wall
 
 START, END, SIDE = -45.0, 190.0, 62.0  # metres; where the street, and its side streets, are closed
+BACK = -140.0  # where it is closed behind the ego car, when somebody looks there
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class Plan:
     curvature: float  # 1 / metres, left is positive
     hill: float  # metres
     phase: float
+    start: float = START
+    end: float = END
 
     @classmethod
     def draw(cls, rng: Generator) -> "Plan":
@@ -83,8 +86,12 @@ class Plan:
     def stretches(self, margin: float) -> list[tuple[float, float]]:
         """Intervals of x on which something runs along the street, leaving the crossing free."""
         if self.cross < 0:
-            return [(START, END)]
-        return [(START, self.cross - self.gap - margin), (self.cross + self.gap + margin, END)]
+            return [(self.start, self.end)]
+        return [(self.start, self.cross - self.gap - margin), (self.cross + self.gap + margin, self.end)]
+
+    def behind(self) -> "Plan":
+        """The same street, from where it ends behind the ego car, backwards; nothing crosses it there."""
+        return replace(self, start=BACK, end=START, cross=-1000.0, zebra=-1000.0)
 
     def bent(self, points: Array) -> Array:
         """Straight street (N, 3) -> the street along its arc, over its hill."""
@@ -94,6 +101,18 @@ class Plan:
         rise = self.hill * (np.sin(x / 55 + self.phase) - np.sin(self.phase))
         return np.stack([along - y * np.sin(angle), left + y * np.cos(angle), z + rise], 1)
 
+    def straightened(self, points: Array) -> Array:
+        """The inverse of `bent`."""
+        along, left, z = np.asarray(points, np.float64).reshape(-1, 3).T
+        way = np.sign(self.curvature)
+        x = np.arctan2(way * along, way * (1 / self.curvature - left)) / self.curvature
+        y = 1 / self.curvature - way * np.hypot(along, 1 / self.curvature - left)
+        return np.stack([x, y, z - self.hill * (np.sin(x / 55 + self.phase) - np.sin(self.phase))], 1)
+
+    def heading(self, x: float) -> tuple[float, float]:
+        """Yaw and pitch of the road at x, radians; pitch is positive uphill."""
+        return self.curvature * x, float(np.arctan(self.hill / 55 * np.cos(x / 55 + self.phase)))
+
 
 def lay_ground(mesh: Mesh, plan: Plan) -> None:
     """Road, side road, parking bays, kerbs, pavements, gardens."""
@@ -102,10 +121,10 @@ def lay_ground(mesh: Mesh, plan: Plan) -> None:
     kerb = Look(Semantic.SIDEWALK, Material.PLAIN, (0.36, 0.35, 0.33))
     paving = Look(Semantic.SIDEWALK, Material.PAVING, (0.30, 0.285, 0.265))
     lawn = Look(Semantic.TERRAIN, Material.GRASS, (0.075, 0.12, 0.03))
-    mesh.add(floor(_steps(START, END), np.linspace(-plan.half, plan.half, 5), 0.0), asphalt)
+    mesh.add(floor(_steps(plan.start, plan.end), np.linspace(-plan.half, plan.half, 5), 0.0), asphalt)
     for side in (-1, 1):
         edge, front = plan.kerb(side), plan.front(side)
-        mesh.add(floor(_steps(START, END), _sorted(side, plan.half, edge), 0.0), plain)
+        mesh.add(floor(_steps(plan.start, plan.end), _sorted(side, plan.half, edge), 0.0), plain)
         if plan.cross > 0:
             mesh.add(
                 floor(_steps(plan.cross - plan.gap, plan.cross + plan.gap), _sorted(side, edge, SIDE, 8), 0.0), plain

@@ -1,6 +1,8 @@
 """A scene is one street: triangles, what they are made of, the boxes of cars and people, and the lights. No sensor.
 
 World: metres, right-handed, x along the street, y to the left, z up; traffic keeps right; the ego car stands at x = 0.
+A camera looks ahead; for a sensor that turns, and for a drive, the street is also built behind the ego car, greener
+and with fewer cars: so that the classes of a sweep have about the shares that they have in SemanticKITTI.
 """
 
 from dataclasses import dataclass
@@ -11,6 +13,7 @@ from numpy import ndarray as Array
 
 from mmcycle.simulate.buildings import raise_buildings
 from mmcycle.simulate.cars import car
+from mmcycle.simulate.garden import overgrow
 from mmcycle.simulate.mesh import Mesh, Semantic
 from mmcycle.simulate.plan import Plan, lay_ground
 from mmcycle.simulate.props import LEAVES, hedge, person, sign, street_lamp, traffic_light, tree
@@ -45,6 +48,7 @@ class Scene:
     boxes: Array  # (N, 7) float32: centre x y z, length, width, height, yaw (radians)
     box_instance: Array  # (N,) int32
     box_semantic: Array  # (N,) uint8
+    box_way: Array  # (N,) int8: 1 drives along x, -1 against it, 0 stands
     lamps: Array  # (K, 3) float32
     lamp_colour: Array  # (3,) float32
     headlights: Array  # (S, 6) float32: position, unit direction
@@ -60,6 +64,7 @@ class Thing(NamedTuple):
     semantic: Semantic
     place: tuple[float, float, float, float]
     size: Array
+    way: int = 0
 
 
 class Lights(NamedTuple):
@@ -70,21 +75,66 @@ class Lights(NamedTuple):
     headlights: Array
 
 
-def street(seed: int) -> Scene:
-    """The same seed gives the same street, bit for bit."""
+class Reach(NamedTuple):
+    """Metres of x between which each kind of thing is put."""
+
+    parked: tuple[float, float]
+    driving: tuple[float, float, float]  # the first car between the first two
+    walking: tuple[float, float]
+    crossing: tuple[float, float]
+    trees: tuple[float, float, float]
+    park: tuple[float, float]
+    hedges: tuple[float, float]
+    signs: tuple[float, float]
+    lamps: tuple[float, float]  # from so many times their spacing, to so many metres
+    traffic: float = 1.0  # share of cars that are really there
+    empty: float = 0.0  # share of plots without a house, and whether things grow wild
+
+
+AHEAD = Reach((-12, 120), (9, 40, 120), (5, 60), (10, 40), (4, 14, 125), (-4, 130), (-6, 110), (8, 80), (-1.3, 150))
+GREEN = AHEAD._replace(traffic=0.35, empty=0.42)
+BEHIND = Reach(
+    parked=(-124, -16),
+    driving=(-124, -90, -9),
+    walking=(-75, 3),
+    crossing=(-60, -12),
+    trees=(-124, -114, -3),
+    park=(-126, -7),
+    hedges=(-120, -7.5),
+    signs=(-90, -6),
+    lamps=(-5, -42),
+    traffic=0.35,
+    empty=0.42,
+)
+
+
+def street(seed: int, around: bool = False) -> Scene:
+    """The same seed gives the same street, bit for bit; `around` gives another, for a sensor that turns or drives."""
     rng = np.random.default_rng(seed)
     plan = Plan.draw(rng)
-    mesh = Mesh()
+    mesh, facades, things = Mesh(), list[list[float]](), list[Thing]()
+    parts = [_build(mesh, rng, plan, facades, things, GREEN if around else AHEAD)]
+    weather = _weather(rng)
+    if around:
+        parts.append(_build(mesh, rng, plan.behind(), facades, things, BEHIND))
+    lamps, headlights = (np.concatenate(lights) for lights in zip(*((p.lamps, p.headlights) for p in parts)))
+    return _join(seed, mesh, plan, np.array(facades), things, Lights(lamps, parts[0].colour, headlights), weather)
+
+
+def _build(
+    mesh: Mesh, rng: np.random.Generator, plan: Plan, facades: list, things: list[Thing], reach: Reach
+) -> Lights:
     lay_ground(mesh, plan)
-    facades = raise_buildings(mesh, rng, plan)
-    things: list[Thing] = []
-    _park(mesh, rng, plan, things)
-    headlights = _drive(mesh, rng, plan, things)
-    _walk(mesh, rng, plan, things)
-    lamps, glow = _light(mesh, rng, plan)
-    _plant(mesh, rng, plan)
-    _furnish(mesh, rng, plan)
-    return _join(seed, mesh, plan, facades, things, Lights(lamps, glow, headlights), _weather(rng))
+    plots = raise_buildings(mesh, rng, plan, facades, reach.empty)
+    _park(mesh, rng, plan, things, reach)
+    headlights = _drive(mesh, rng, plan, things, reach)
+    _walk(mesh, rng, plan, things, reach)
+    lamps, glow = _light(mesh, rng, plan, reach)
+    _plant(mesh, rng, plan, reach)
+    _furnish(mesh, rng, plan, reach)
+    if reach.empty:
+        overgrow(mesh, rng, plan, plots)
+    return Lights(lamps, glow, headlights)
 
 
 def _weather(rng: np.random.Generator) -> Weather:
@@ -94,12 +144,13 @@ def _weather(rng: np.random.Generator) -> Weather:
     return Weather(sun.astype(np.float32), clouds, float(rng.uniform(0.012, 0.04)), float(rng.uniform(0, 1)))
 
 
-def _park(mesh: Mesh, rng: np.random.Generator, plan: Plan, things: list[Thing]) -> None:
+def _park(mesh: Mesh, rng: np.random.Generator, plan: Plan, things: list[Thing], reach: Reach) -> None:
     for side in (-1, 1):
         if not plan.parking[side > 0]:
             continue
-        density, y = rng.uniform(0.35, 0.9), side * (plan.half + 1.05)
-        for x in np.arange(-12, 120, 6.0) + rng.uniform(-0.5, 0.5, 22):
+        density, y = reach.traffic * rng.uniform(0.35, 0.9), side * (plan.half + 1.05)
+        places = np.arange(*reach.parked, 6.0)
+        for x in places + rng.uniform(-0.5, 0.5, len(places)):
             if rng.random() < density and not plan.crossed(x, 5.5):
                 yaw = (0 if side < 0 else np.pi) + rng.normal() * 0.015
                 place = (float(x), y + rng.normal() * 0.07, 0.0, yaw)
@@ -107,34 +158,34 @@ def _park(mesh: Mesh, rng: np.random.Generator, plan: Plan, things: list[Thing])
                 things.append(Thing(instance, Semantic.CAR, place, size))
 
 
-def _drive(mesh: Mesh, rng: np.random.Generator, plan: Plan, things: list[Thing]) -> Array:
-    """Cars in the lanes, none nearer than 9 m ahead; -> their headlights (S, 6), nearest first."""
+def _drive(mesh: Mesh, rng: np.random.Generator, plan: Plan, things: list[Thing], reach: Reach) -> Array:
+    """Cars in the lanes, none nearer than 9 m; -> their headlights (S, 6), by x."""
     lights = []
     for lane in range(-plan.lanes, plan.lanes):
         y = (lane + 0.5) * plan.lane
-        x = rng.uniform(9, 40)
-        while x < 120:
-            if rng.random() < 0.75:
+        x = rng.uniform(*reach.driving[:2])
+        while x < reach.driving[2]:
+            if rng.random() < 0.75 * reach.traffic:
                 yaw = (0.0 if y < 0 else np.pi) + rng.normal() * 0.01
                 place = (float(x), y + rng.normal() * 0.12, 0.0, yaw)
                 instance, size = car(mesh, rng, place, driving=True)
-                things.append(Thing(instance, Semantic.CAR, place, size))
+                things.append(Thing(instance, Semantic.CAR, place, size, 1 if y < 0 else -1))
                 ahead = np.array([np.cos(yaw), np.sin(yaw), -0.03])
                 lights.append([*(np.array([x, place[1], 0.66]) + 2.3 * ahead), *ahead])
             x += rng.uniform(10, 45)
     return np.array(sorted(lights)).reshape(-1, 6)
 
 
-def _walk(mesh: Mesh, rng: np.random.Generator, plan: Plan, things: list[Thing]) -> None:
+def _walk(mesh: Mesh, rng: np.random.Generator, plan: Plan, things: list[Thing], reach: Reach) -> None:
     for side in (-1, 1):
         for _ in range(int(rng.integers(2, 9))):
-            x, y = rng.uniform(5, 60), side * rng.uniform(plan.kerb(side) + 0.5, plan.front(side) - 0.4)
+            x, y = rng.uniform(*reach.walking), side * rng.uniform(plan.kerb(side) + 0.5, plan.front(side) - 0.4)
             place = (float(x), float(y), 0.13, float(rng.choice([0, np.pi]) + rng.normal() * 0.3))
             if not plan.crossed(x, 1) and _free(things, place):
                 instance, size = person(mesh, rng, place)
                 things.append(Thing(instance, Semantic.PERSON, place, size))
     for _ in range(int(rng.choice([0, 1, 2], p=[0.6, 0.25, 0.15]))):
-        x = plan.zebra + rng.uniform(-1, 1) if plan.zebra > 0 else rng.uniform(10, 40)
+        x = plan.zebra + rng.uniform(-1, 1) if plan.zebra > 0 else rng.uniform(*reach.crossing)
         place = (float(x), float(rng.uniform(-plan.half, plan.half)), 0.0, float(rng.choice([-1, 1]) * np.pi / 2))
         if _free(things, place):
             instance, size = person(mesh, rng, place)
@@ -150,32 +201,32 @@ def _free(things: list[Thing], place: tuple) -> bool:
     )
 
 
-def _light(mesh: Mesh, rng: np.random.Generator, plan: Plan) -> tuple[Array, Array]:
+def _light(mesh: Mesh, rng: np.random.Generator, plan: Plan, reach: Reach) -> tuple[Array, Array]:
     glow = ((1.0, 0.52, 0.18), (1.0, 0.74, 0.42), (1.0, 0.86, 0.66))[rng.integers(3)]
-    spacing, height, reach = rng.uniform(20, 30), rng.uniform(6.0, 8.5), rng.uniform(0.8, 2.0)
+    spacing, height, arm = rng.uniform(20, 30), rng.uniform(6.0, 8.5), rng.uniform(0.8, 2.0)
     sides = (-1, 1) if rng.random() < 0.7 else (int(rng.choice([-1, 1])),)
-    lamps = []
-    for k, x in enumerate(np.arange(-1.3 * spacing + rng.uniform(0, spacing), 150, spacing / len(sides))):
+    lamps, first = [], reach.lamps[0] * spacing + rng.uniform(0, spacing)
+    for k, x in enumerate(np.arange(first, reach.lamps[1], spacing / len(sides))):
         side = sides[k % len(sides)]
         if not plan.crossed(x, 2):
             place = (float(x), side * (plan.kerb(side) + 0.5), 0.13, -side * np.pi / 2)
-            lamps.append(street_lamp(mesh, place, height, reach, glow))
+            lamps.append(street_lamp(mesh, place, height, arm, glow))
     return np.array(lamps).reshape(-1, 3), np.array(glow)
 
 
-def _plant(mesh: Mesh, rng: np.random.Generator, plan: Plan) -> None:
+def _plant(mesh: Mesh, rng: np.random.Generator, plan: Plan, reach: Reach) -> None:
     leaf = LEAVES[rng.integers(len(LEAVES))]
     for side in (-1, 1):
         gap = rng.uniform(9, 18)
         if plan.trees[side > 0]:
-            for x in np.arange(rng.uniform(4, 14), 125, gap):
+            for x in np.arange(rng.uniform(*reach.trees[:2]), reach.trees[2], gap):
                 if not plan.crossed(x, 3):
                     y = side * (plan.kerb(side) + 1.0)
                     tree(
                         mesh, rng, (float(x), y, 0.1, 0.0), leaf, rng.uniform(0.8, 1.15) * (1.2 if plan.garden else 1.0)
                     )
         if plan.park == side:
-            for x in np.arange(-4, 130, 5.0):
+            for x in np.arange(*reach.park, 5.0):
                 y = side * rng.uniform(plan.front(side) + 2.5, 40)
                 if not plan.crossed(x, 4):
                     tree(
@@ -186,7 +237,7 @@ def _plant(mesh: Mesh, rng: np.random.Generator, plan: Plan) -> None:
                         rng.uniform(0.9, 1.5),
                     )
         elif plan.garden:
-            for x in np.arange(-6, 110, 1.7):
+            for x in np.arange(*reach.hedges, 1.7):
                 if rng.random() < 0.55 and not plan.crossed(x, 1.5):
                     size = np.array([1.0, 0.45, rng.uniform(0.5, 0.9)])
                     hedge(
@@ -198,10 +249,10 @@ def _plant(mesh: Mesh, rng: np.random.Generator, plan: Plan) -> None:
                     )
 
 
-def _furnish(mesh: Mesh, rng: np.random.Generator, plan: Plan) -> None:
+def _furnish(mesh: Mesh, rng: np.random.Generator, plan: Plan, reach: Reach) -> None:
     for side in (-1, 1):
         for _ in range(int(rng.integers(1, 5))):
-            x = rng.uniform(8, 80)
+            x = rng.uniform(*reach.signs)
             if not plan.crossed(x, 1):
                 sign(mesh, rng, (float(x), side * (plan.kerb(side) + 0.35), 0.13, np.pi if side < 0 else 0.0))
     if plan.cross > 0:
@@ -237,6 +288,7 @@ def _join(
         boxes=_bent_boxes(plan, things).astype(np.float32),
         box_instance=np.array([thing.instance for thing in things], np.int32),
         box_semantic=np.array([thing.semantic for thing in things], np.uint8),
+        box_way=np.array([thing.way for thing in things], np.int8),
         lamps=plan.bent(lights.lamps).astype(np.float32),
         lamp_colour=lights.colour.astype(np.float32),
         headlights=_bent_headlights(plan, lights.headlights).astype(np.float32),

@@ -1,8 +1,10 @@
-"""A folder of simulated streets: exact pairs of day, night and fog, with masks and boxes, written scene by scene.
+"""A folder of simulated streets: exact pairs of day, night, fog and LiDAR, with their labels, written scene by scene.
 
 OUT/street.json, OUT/day/classes.txt
 OUT/day/images/000000.png   OUT/night/images/000000.png     the same stem is the same moment
-OUT/day/masks/000000.png    OUT/day/labels/000000.txt       beside the first view; they hold for every view
+OUT/day/masks/000000.png    OUT/day/labels/000000.txt       beside the first photograph; they hold for every one
+OUT/lidar/velodyne/000000.bin   OUT/lidar/labels/000000.label   as KITTI's and SemanticKITTI's
+OUT/lidar/boxes/000000.txt                                      as OpenPCDet's
 """
 
 import hashlib
@@ -20,10 +22,14 @@ from PIL import Image
 
 from mmcycle.errors import UserError, need
 from mmcycle.files import write_atomic, write_json, write_text
-from mmcycle.simulate.camera import VIEWS, Camera, Photograph, photographs
+from mmcycle.simulate.camera import VIEWS as PHOTOGRAPHS
+from mmcycle.simulate.camera import Camera, Photograph, photographs
 from mmcycle.simulate.mesh import Semantic
+from mmcycle.simulate.scanner import Pose, Sensor, boxes_seen, check_mode, scan
 from mmcycle.simulate.scene import street
+from mmcycle.simulate.sweep import write_boxes, write_sweep
 
+VIEWS = (*PHOTOGRAPHS, "lidar")
 CLASSES = ("car", "person")
 SMALLEST = 12  # visible pixels; what is smaller gets no box
 SIDES = (16, 4096)  # pixels a photograph may measure
@@ -38,12 +44,25 @@ class Order:
     seed: int
     views: tuple[str, ...]
     size: tuple[int, int]  # width, height
+    sensor: Sensor | None = None  # of the view "lidar"
+    mode: str = "ideal"
+
+    @property
+    def photographs(self) -> tuple[str, ...]:
+        """The views of the camera."""
+        return tuple(view for view in self.views if view in PHOTOGRAPHS)
 
     def files(self, index: int) -> dict[str, Path]:
         """Name of a part -> its file; the parts of one scene, all small."""
-        stem, first = f"{index:06d}", self.out / self.views[0]
-        photos = {view: self.out / view / "images" / f"{stem}.png" for view in self.views}
-        return photos | {"mask": first / "masks" / f"{stem}.png", "labels": first / "labels" / f"{stem}.txt"}
+        stem, lidar = f"{index:06d}", self.out / "lidar"
+        parts = {view: self.out / view / "images" / f"{stem}.png" for view in self.photographs}
+        if parts:
+            first = self.out / self.photographs[0]
+            parts |= {"mask": first / "masks" / f"{stem}.png", "boxes": first / "labels" / f"{stem}.txt"}
+        if "lidar" in self.views:
+            parts |= {"points": lidar / "velodyne" / f"{stem}.bin", "labels": lidar / "labels" / f"{stem}.label"}
+            parts["things"] = lidar / "boxes" / f"{stem}.txt"
+        return parts
 
 
 def write_street(
@@ -53,13 +72,18 @@ def write_street(
     views: Sequence[str] = ("day", "night"),
     size: tuple[int, int] = (256, 144),
     workers: int = 1,
+    sensor: Sensor | None = None,
+    mode: str = "ideal",
 ) -> None:
     """Write the missing scenes; finished ones are left as they are, so the same line again resumes.
+
+    The view "lidar" needs a sensor, as `mmcycle.modalities.lidar` describes them, and a mode of `scanner.MODES`.
+    With it, the streets are those of `street(seed, around=True)`.
 
     Scene i depends on (seed, i) alone: the first ten of a hundred are the ten of ten. A folder that holds another
     street is refused.
     """
-    order = Order(Path(out), seed, tuple(views), (int(size[0]), int(size[1])))
+    order = Order(Path(out), seed, tuple(views), (int(size[0]), int(size[1])), sensor, mode)
     _check(order, scenes, workers)
     need("open3d", "Simulating a street")
     _announce(order, scenes)
@@ -74,15 +98,33 @@ def write_street(
 
 
 def write_scene(order: Order, index: int) -> None:
-    """One street, all its views, its mask and its boxes."""
-    scene = street(seed_of(order.seed, index))
-    taken = photographs(scene, Camera.aboard(scene, *order.size), order.views)
-    files = order.files(index)
-    first = taken[order.views[0]]
-    _write_image(files["mask"], first.semantic)
-    write_text(files["labels"], "".join(f"{line}\n" for line in yolo_lines(first)))
-    for view, photograph in taken.items():
-        _write_image(files[view], photograph.rgb)
+    """One street, all its views, and their labels."""
+    scene = street(seed_of(order.seed, index), around="lidar" in order.views)
+    files, wanted = order.files(index), order.photographs
+    if wanted:
+        taken = photographs(scene, Camera.aboard(scene, *order.size), wanted)
+        write_image(files["mask"], taken[wanted[0]].semantic)
+        write_text(files["boxes"], "".join(f"{line}\n" for line in yolo_lines(taken[wanted[0]])))
+        for view, photograph in taken.items():
+            write_image(files[view], photograph.rgb)
+    if order.sensor is not None and "lidar" in order.views:
+        seen = order.sensor.elevations, order.sensor.azimuths, order.sensor.max_range
+        pose = Pose.aboard(scene)
+        swept = scan(scene, pose, *seen, seed=scene.seed, mode=order.mode, noise=noise_of(order.mode))
+        write_boxes(*boxes_seen(scene, pose, swept), files["things"])
+        write_sweep(swept, files["points"], files["labels"])
+
+
+def noise_of(mode: str) -> float:
+    """Metres by which a range is wrong, one standard deviation: 0.02 is what Velodyne states for the HDL-64E."""
+    return 0.02 if mode == "calibrated" else 0.0
+
+
+def described(sensor: Sensor, mode: str) -> dict:
+    """What street.json says of the scanner."""
+    around = list(sensor.azimuths)
+    grid = {"elevations": list(sensor.elevations), "azimuths": [around[0], around[-1]], "columns": len(around)}
+    return {"mode": mode, **grid, "max_range": sensor.max_range}
 
 
 def seed_of(seed: int, index: int) -> int:
@@ -116,6 +158,9 @@ def _check(order: Order, scenes: int, workers: int) -> None:
         raise UserError(
             f"views {', '.join(order.views) or '(none)'}: name at least one of {', '.join(VIEWS)}, each once"
         )
+    check_mode(order.mode)
+    if "lidar" in order.views and order.sensor is None:
+        raise UserError("the view lidar needs a sensor: pass one that has elevations, azimuths and max_range")
     if scenes < 1 or workers < 1 or scenes > 1_000_000:
         raise UserError(f"{scenes} scenes by {workers} workers: give 1 to 1000000 scenes and at least one worker")
     if not all(SIDES[0] <= side <= SIDES[1] for side in order.size):
@@ -128,20 +173,10 @@ def _announce(order: Order, scenes: int) -> None:
     """Write the class names and street.json, or refuse a folder that another order began."""
     path = order.out / "street.json"
     wanted = {"seed": order.seed, "views": list(order.views), "size": list(order.size)}
-    if path.exists():
-        found = _read(path)
-        differs = [key for key in wanted if found.get(key) != wanted[key]]
-        if differs:
-            raise UserError(
-                f"{order.out} already holds a street with "
-                + ", ".join(f"{key} {found.get(key)}" for key in differs)
-                + "; asked for "
-                + ", ".join(f"{key} {wanted[key]}" for key in differs)
-                + ". Choose another folder."
-            )
-        scenes = max(scenes, found["scenes"]) if isinstance(found.get("scenes"), int) else scenes
-    elif order.out.exists() and any(order.out.iterdir()):
-        raise UserError(f"{order.out} is not empty and holds no street.json; choose an empty or a new folder")
+    if order.sensor is not None and "lidar" in order.views:
+        wanted["lidar"] = described(order.sensor, order.mode)
+    begun = agreed(path, wanted, "a street").get("scenes")
+    scenes = max(scenes, begun) if isinstance(begun, int) else scenes
     camera = Camera(*order.size)
     write_json(
         path,
@@ -150,7 +185,7 @@ def _announce(order: Order, scenes: int) -> None:
             **wanted,
             "scenes": scenes,
             "classes": list(CLASSES),
-            "labels_beside": order.views[0],
+            "labels_beside": order.photographs[0] if order.photographs else None,
             "mask_ids": {member.name.lower(): int(member) for member in Semantic},
             "camera": {
                 "fov_degrees": "58 to 70",
@@ -162,7 +197,27 @@ def _announce(order: Order, scenes: int) -> None:
             "versions": {name: _version(name) for name in ("mmcycle", "numpy", "open3d", "pillow")},
         },
     )
-    write_text(order.out / order.views[0] / "classes.txt", "".join(f"{name}\n" for name in CLASSES))
+    if order.photographs:
+        write_text(order.out / order.photographs[0] / "classes.txt", "".join(f"{name}\n" for name in CLASSES))
+
+
+def agreed(path: Path, wanted: dict, what: str) -> dict:
+    """What the JSON of a folder says, {} in a new one; a folder of another order, or of something else, is refused."""
+    if path.exists():
+        found = _read(path)
+        differs = [key for key in wanted if found.get(key) != wanted[key]]
+        if differs:
+            raise UserError(
+                f"{path.parent} already holds {what} with "
+                + ", ".join(f"{key} {found.get(key)}" for key in differs)
+                + "; asked for "
+                + ", ".join(f"{key} {wanted[key]}" for key in differs)
+                + ". Choose another folder."
+            )
+        return found
+    if path.parent.exists() and any(path.parent.iterdir()):
+        raise UserError(f"{path.parent} is not empty and holds no {path.name}; choose an empty or a new folder")
+    return {}
 
 
 def _read(path: Path) -> dict:
@@ -182,5 +237,6 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _write_image(path: Path, pixels: Array) -> None:
+def write_image(path: Path, pixels: Array) -> None:
+    """A PNG, atomically."""
     write_atomic(path, lambda temporary: Image.fromarray(pixels).save(temporary, format="PNG"))

@@ -150,18 +150,11 @@ def _facade(scene: Scene, hits: Hits, look: Appearance, at: Array, fine: Array) 
     """A grid of windows in a wall; the ground floor may be a shop. At night some windows are lit."""
     u, v = hits.uv[at].T
     row = scene.facades[scene.facade[hits.triangle[at]]]
-    bay, storey, width, tall, ground, height, _, style, seed = row[:, :9].T
+    bay, storey, width, tall, ground, _, _, _, seed = row[:, :9].T
     shop = (row[:, 12] > 0) & (v < ground)
     column, level = np.floor(u / bay), np.where(v < ground, -1, np.floor((v - ground) / storey))
     across, up = u / bay - column, (v - ground) / storey - level
-    top = height - 0.9
-    opening = (
-        (np.abs(across - 0.5) < width / 2)
-        & (np.abs(up - 0.52) < tall / 2)
-        & (v > ground)
-        & (ground + (level + 1) * storey < top + 0.6)
-    )
-    show = shop & (np.mod(u / 3.2, 1) > 0.08) & (v > 0.55) & (v < ground - 1.15)
+    opening, show = panes(row, u, v)
     _wall(look, at, row, (u, v, across, up, level), fine)
     _window(
         look,
@@ -174,6 +167,21 @@ def _facade(scene: Scene, hits: Hits, look: Appearance, at: Array, fine: Array) 
     )
     _shop(look, at[show], row[show], u[show], v[show])
     _board(look, at, row, shop, (u, v))
+
+
+def panes(row: Array, u: Array, v: Array) -> tuple[Array, Array]:
+    """Where a facade (N, 16) has a window, and where a shop window; u, v in metres along and up the wall."""
+    bay, storey, width, tall, ground, height = row[:, :6].T
+    column, level = np.floor(u / bay), np.where(v < ground, -1, np.floor((v - ground) / storey))
+    across, up = u / bay - column, (v - ground) / storey - level
+    opening = (
+        (np.abs(across - 0.5) < width / 2)
+        & (np.abs(up - 0.52) < tall / 2)
+        & (v > ground)
+        & (ground + (level + 1) * storey < height - 0.3)
+    )
+    shop = (row[:, 12] > 0) & (v < ground)
+    return opening, shop & (np.mod(u / 3.2, 1) > 0.08) & (v > 0.55) & (v < ground - 1.15)
 
 
 def _wall(look: Appearance, at: Array, row: Array, grid: tuple[Array, Array, Array, Array, Array], fine: Array) -> None:
