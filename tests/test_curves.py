@@ -54,3 +54,8 @@ def test_numbers_are_written_for_people():
     assert [duration(value) for value in (0, 59, 60, 3725, 90_000)] == ["0 s", "59 s", "1 min", "1 h 2 min", "1 d 1 h"]
     assert duration(1e10) == duration(math.nan) == "–"
     assert count(1234567) == "1\u202f234\u202f567"
+
+
+def test_ticks_that_are_nearly_equal_get_the_digits_that_tell_them_apart():
+    labels = [label for _, label in chart("x", {"line": [(0, 1.001), (1, 1.004)]}, exact=False).y_ticks]
+    assert len(set(labels)) == len(labels) > 2 and all(label.startswith("1.00") for label in labels)

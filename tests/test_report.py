@@ -2,16 +2,17 @@
 import json
 import math
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from report_page import Page, write_rows
 
 from mmcycle.errors import UserError
 from mmcycle.report import write_report
-from mmcycle.report.pictures import Album, read_boxes
+from mmcycle.report.album import Album
+from mmcycle.report.pictures import read_boxes
 from mmcycle.report.rows import read_rows
 
 CONFIG = """name: day_to_night
@@ -21,48 +22,12 @@ train: {steps: 2000}
 """
 
 
-class Page(HTMLParser):
-    """What a browser would find: tags with attributes, and the text between them."""
-
-    VOID = {"meta", "link", "img", "br"}
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.open: list[str] = []
-        self.text = ""
-        self.feed(path.read_text(encoding="utf-8"))
-        assert self.open == [], "every tag is closed"
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text += "" if self.open[-1:] == ["style"] else f" {data}"
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.tags if name == tag]
-
-
 def log_row(step: int, **more) -> dict:
     losses = {"adv_b": 0.5, "adv_a": 0.3, "cycle_a": 1.5, "cycle_b": 1.25}
     return {
         "step": step, "time": step / 10, "lr": 2e-4, "seconds_per_step": 0.1, "bad_steps": 0, "losses": losses,
         "scores": {"real_a": 0.8, "fake_a": 0.3},
     } | more
-
-
-def write_rows(path: Path, rows: list) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def picture(path: Path, size=(24, 16), mode="RGB", seed=0) -> None:
@@ -322,16 +287,25 @@ def test_unreadable_pictures_are_named_and_the_others_shown(out):
 def test_a_picture_with_absurdly_many_pixels_is_not_decoded(tmp_path):
     Image.new("1", (8100, 8100)).save(tmp_path / "bomb.png")
     album = Album()
-    assert album.show(tmp_path, "bomb.png", 100) is None
+    assert album.show(tmp_path, "bomb.png", 100) == ()
     assert album.notes == ["bomb.png: cannot be shown: 8100 x 8100 pixels are too many for a page."]
 
 
 def test_a_page_stays_below_its_size_whatever_it_shows(tmp_path):
     picture(tmp_path / "noise.png", (512, 512))
     album = Album(left=1)
-    assert album.show(tmp_path, "noise.png", 512) is not None
-    assert album.show(tmp_path, "noise.png", 512) is None
-    assert album.notes == ["Some pictures were left out: the page would have been larger than 8 MB."]
+    assert len(album.show(tmp_path, "noise.png", 512)) == 1 and not album.full
+    assert album.show(tmp_path, "noise.png", 512) == () and album.full
+
+
+def test_a_full_page_shows_fewer_pairs_spread_over_the_data_set_and_says_how_many(out, monkeypatch):
+    monkeypatch.setattr("mmcycle.report.dataset.Album", lambda: Album(left=4 * 2 * 40_000))
+    for folder in (out, Path(read_rows(out / ".mmcycle" / "job.json")[0][0]["source"])):
+        for path in folder.rglob("*.png"):
+            picture(path, (120, 120))                           # 43 kB of noise, 58 kB in base64
+    page = Page(write_report(out))
+    assert [image["alt"][-3:] for image in page.all("img")[::2]] == ["000", "010", "019"]
+    assert "3 of 29 translated recordings, evenly chosen; more would have made this page too large." in page.text
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "1", "I;16", "F"])
@@ -341,7 +315,7 @@ def test_pictures_of_every_depth_become_thumbnails(tmp_path, mode):
     deep = {"I;16": np.uint16, "F": np.float32}.get(mode)
     image = Image.fromarray(pixels.astype(deep or np.uint8))
     (image if deep else image.convert(mode)).save(path)
-    shown = Album().show(tmp_path, path.name, 150)
+    shown, = Album().show(tmp_path, path.name, 150)
     assert (shown.width, shown.height) == (150, 100) and shown.source.startswith("data:image/png;base64,")
 
 

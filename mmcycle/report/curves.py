@@ -64,7 +64,7 @@ def chart(
         caption=caption,
         lines=lines,
         x_ticks=tuple((round(x(step), 1), short(step)) for step in ticks(*steps)),
-        y_ticks=tuple((round(y(value), 1), short(value)) for value in y_ticks),
+        y_ticks=tuple((round(y(value), 1), label) for value, label in zip(y_ticks, _labels(y_ticks))),
         marks=tuple(round(x(step), 1) for step in marks if steps[0] < step < steps[1]),
     )
 
@@ -93,6 +93,15 @@ def ticks(low: float, high: float, wanted: int = 4) -> list[float]:
     gap = min((factor * power for factor in (1, 2, 5, 10)), key=lambda gap: abs(gap - rough))
     found = [index * gap for index in range(math.ceil(low / gap - 1e-9), math.floor(high / gap + 1e-9) + 1)]
     return found if len(found) > 1 else [low, high]
+
+
+def _labels(values: Sequence[float]) -> list[str]:
+    """Short, with more digits where two would be told alike: 1.002 and 1.004."""
+    told = [short(value) for value in values]
+    if len(set(told)) == len(told):
+        return told
+    digits = -math.floor(math.log10(abs(values[1] - values[0])))
+    return [f"{value:.{min(max(digits, 0), 12)}f}" for value in values]
 
 
 def _scale(low: float, high: float, start: float, end: float) -> Scale:

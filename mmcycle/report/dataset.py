@@ -2,55 +2,17 @@
 import json
 import math
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from statistics import quantiles
 from typing import Any
 
-from mmcycle.config import load_config
-from mmcycle.errors import UserError
-from mmcycle.files import inside
-from mmcycle.modality import Modality, known_modalities
-from mmcycle.report.numbers import Card, count, short
-from mmcycle.report.pictures import Album, Box, Thumbnail, read_boxes
+from mmcycle.report.album import Album
+from mmcycle.report.numbers import Card, count, short, unit_of
+from mmcycle.report.pairs import Sensors, show_pairs
 from mmcycle.report.rows import listing, mapping, number, read_object, read_rows
-from mmcycle.strict_yaml import read_yaml
 
-PAIRS = 24                                      # records shown, evenly chosen
 QUARANTINED = 200                               # rows of the quarantine shown
-THUMBNAIL = 512                                 # pixels wide
-LABELS = 8                                      # label files named under a picture
-
-
-@dataclass(frozen=True)
-class Pair:
-    """One recording and its translation, as the page shows them."""
-
-    key: str
-    output: str
-    copy: str
-    strength: str
-    before: Thumbnail | None
-    after: Thumbnail | None
-    labels: tuple[str, ...]
-    boxes: int
-
-
-class Sensors:
-    """The modalities of the runs that job.json names, looked up once; they draw what is no picture file.
-
-    Only installed modalities are used: a data set may come from a stranger, and must not choose what code is imported.
-    """
-
-    def __init__(self, job: dict[str, Any]) -> None:
-        self.runs = mapping(job.get("runs"))        # stream -> where its run was
-        self.known: dict[tuple[str, str], tuple[Modality | None, Modality | None]] = {}
-
-    def of(self, stream: str, model: dict[str, Any]) -> tuple[Modality | None, Modality | None]:
-        """What the model of a stream read, and what it wrote; (None, None) when its run is gone."""
-        run, direction = str(self.runs.get(stream, "")), str(model.get("direction"))
-        if run and (run, direction) not in self.known:
-            self.known[run, direction] = _sensors(Path(run) / "config.yaml", direction)
-        return self.known.get((run, direction), (None, None))
+MOST_FACTS = 40                                 # rows of the table of numbers
 
 
 def describe_dataset(folder: Path) -> dict[str, Any]:
@@ -60,8 +22,8 @@ def describe_dataset(folder: Path) -> dict[str, Any]:
     notes += more
     job = read_object(folder / ".mmcycle" / "job.json")
     source = _source(job, notes)
-    album, sensors = Album(), Sensors(job)
-    pairs = [pair for row in _spread(rows) for pair in _pairs(row, folder, source, album, sensors)]
+    album = Album()
+    pairs = show_pairs(rows, folder, source, album, Sensors(job))
     notes += album.notes
     return {
         "name": folder.resolve().name,
@@ -71,6 +33,10 @@ def describe_dataset(folder: Path) -> dict[str, Any]:
         "labels": _labels(rows),
         "tags": _tags(rows),
         "pairs": pairs,
+        "kinds": {kind for pair in pairs for kind in pair.kinds},
+        "translated": count(_translated(rows)),
+        "full": album.full,
+        "measured": _measured(rows),
         "has_source": source is not None,
         "details": _facts(rows, job),
         "quarantine": [_quarantined(row) for row in quarantine[:QUARANTINED]],
@@ -87,59 +53,6 @@ def _source(job: dict[str, Any], notes: list[str]) -> Path | None:
         return Path(named)
     notes.append("The source data set was not found, so translations are shown without it.")
     return None
-
-
-def _sensors(config: Path, direction: str) -> tuple[Modality | None, Modality | None]:
-    try:
-        values, _ = read_yaml(config)
-        named = {mapping(values.get(key)).get("modality") for key in ("a", "b")}
-        if not all(isinstance(name, str) and name in known_modalities() for name in named):
-            return None, None
-        run = load_config(config)
-    except (UserError, TypeError):
-        return None, None
-    return (run.b.modality, run.a.modality) if direction == "ba" else (run.a.modality, run.b.modality)
-
-
-def _spread(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """At most PAIRS rows, evenly chosen from the first to the last."""
-    if len(rows) <= PAIRS:
-        return rows
-    return [rows[round(index * (len(rows) - 1) / (PAIRS - 1))] for index in range(PAIRS)]
-
-
-def _pairs(row: dict[str, Any], folder: Path, source: Path | None, album: Album, sensors: Sensors) -> list[Pair]:
-    """One for each translated stream of a record: both pictures, with its boxes drawn if it has any."""
-    labels = [str(mapping(label).get("output")) for label in listing(row.get("labels"))]
-    boxes = _boxes(folder, labels)
-    strength = number(mapping(row.get("params")).get("strength"))
-    shown = []
-    for name, stream in mapping(row.get("streams")).items():
-        stream = mapping(stream)
-        if not stream.get("translated"):
-            continue
-        one, other = sensors.of(name, mapping(mapping(row.get("model")).get(name)))
-        shown.append(Pair(
-            key=str(row.get("key"))[:200],
-            output=str(stream.get("output"))[:200],
-            copy=str(row.get("copy") or "")[:20],
-            strength=short(strength) if math.isfinite(strength) and strength != 1 else "",
-            before=album.show(source, stream.get("source"), THUMBNAIL, boxes, one) if source else None,
-            after=album.show(folder, stream.get("output"), THUMBNAIL, boxes, other),
-            labels=tuple(label[:120] for label in labels[:LABELS]),
-            boxes=len(boxes),
-        ))
-    return shown
-
-
-def _boxes(folder: Path, labels: list[str]) -> tuple[Box, ...]:
-    for label in labels:
-        if label.endswith(".txt"):
-            try:
-                return read_boxes(inside(folder, label))
-            except UserError:                   # it leaves the folder, so it is not followed
-                continue
-    return ()
 
 
 def _cards(rows: list[dict[str, Any]], quarantine: list[dict[str, Any]]) -> list[Card]:
@@ -193,6 +106,29 @@ def _tags(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
     """Per tag and value: how many records."""
     seen = Counter((str(tag)[:60], str(value)[:60]) for row in rows for tag, value in mapping(row.get("tags")).items())
     return [{"tag": tag, "value": value, "records": count(records)} for (tag, value), records in seen.most_common(40)]
+
+
+def _translated(rows: list[dict[str, Any]]) -> int:
+    every = (stream for row in rows for stream in mapping(row.get("streams")).values())
+    return sum(bool(mapping(stream).get("translated")) for stream in every)
+
+
+def _measured(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
+    """Per number that the models told of their translations ("audio.snr_db"): how it is distributed."""
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        for name, value in mapping(row.get("params")).items():
+            if "." in str(name) and math.isfinite(number(value)):
+                found.setdefault(str(name)[:80], []).append(number(value))
+    return [_distribution(name, values) for name, values in list(found.items())[:MOST_FACTS]]
+
+
+def _distribution(name: str, values: list[float]) -> dict[str, str]:
+    tenths = quantiles(values, n=10, method="inclusive") if len(values) > 1 else values * 9
+    spread = {"lowest": min(values), "low": tenths[0], "middle": tenths[4], "high": tenths[8], "highest": max(values)}
+    words, unit = unit_of(name)
+    told = {key: short(value) for key, value in spread.items()}
+    return {"name": f"{words}, {unit}" if unit else words, "records": count(len(values)), **told}
 
 
 def _facts(rows: list[dict[str, Any]], job: dict[str, Any]) -> list[tuple[str, str]]:

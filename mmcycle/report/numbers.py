@@ -2,6 +2,8 @@
 import math
 from typing import NamedTuple
 
+UNITS = {"db": "dB", "hz": "Hz", "khz": "kHz", "m": "m", "cm": "cm", "s": "s", "ms": "ms", "deg": "°", "percent": "%"}
+
 
 class Card(NamedTuple):
     """One number in large type; `share` (0 to 1) draws a bar below it."""
@@ -25,6 +27,18 @@ def short(value: float) -> str:
     if abs(value) < 1e-3:
         return f"{value:.1e}".replace(".0e", "e").replace("e-0", "e-")
     return f"{value:.3g}"
+
+
+def measured(name: str, value: float) -> str:
+    """A number whose name ends in its unit, as it is said: snr_db, 7.5 -> snr 7.5 dB."""
+    words, unit = unit_of(name)
+    return f"{words} {short(value)} {unit}".rstrip()
+
+
+def unit_of(name: str) -> tuple[str, str]:
+    """snr_db -> snr, dB; no unit is an empty one."""
+    words, _, last = name.rpartition("_")
+    return (words.replace("_", " "), UNITS[last]) if words and last in UNITS else (name.replace("_", " "), "")
 
 
 def count(value: float) -> str:

@@ -1,22 +1,23 @@
-"""Thumbnails: recordings on disk -> small pictures inside the page, whatever state the files are in."""
+"""Thumbnails: picture files, and what sensors draw, as small pictures inside the page."""
 import base64
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from PIL import Image as Pillow
-from PIL import ImageDraw, ImageOps, UnidentifiedImageError
+from PIL import ImageDraw, ImageOps
 
 from mmcycle.errors import UserError
-from mmcycle.files import inside
-from mmcycle.modality import Modality
+from mmcycle.modality import Drawing
 
-BUDGET = 5_000_000                              # bytes of pictures on one page; base64 makes a third more of them
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "PPM", "GIF")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".gif")
 MOST_PIXELS = 64_000_000                        # a larger picture is a mistake or an attack
+STRIP_WIDTH = 1024                              # pixels: a strip is mostly long
+STRIP_SHAPE = 3.0                               # width / height of a strip on the page, whatever its pixels are
 MOST_BOXES = 200
 BOX_COLOURS = ("#ff4d6d", "#22c3e6", "#ffb703", "#70e000", "#c77dff", "#ff8fab")
 
@@ -25,76 +26,56 @@ Box = tuple[int, float, float, float, float]    # class, centre x, centre y, wid
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """`source` is a data: address; width and height are those of the thumbnail, in pixels."""
+    """`source` is a data: address; width and height are those it has on the page, in pixels."""
 
+    kind: ClassVar[str] = "picture"
     source: str
     width: int
     height: int
+    strip: bool = False
 
 
-@dataclass
-class Album:
-    """The pictures of one page. What cannot be shown is noted, by its name."""
+def read_picture(path: Path) -> Pillow.Image:
+    """A picture file, upright, RGB."""
+    with Pillow.open(path, formats=FORMATS) as picture:
+        if picture.width * picture.height > MOST_PIXELS:
+            raise UserError(f"{picture.width} x {picture.height} pixels are too many for a page")
+        picture.draft("RGB", (1024, 1024))      # JPEG: decode at a fraction of the size
+        return ImageOps.exif_transpose(_eight_bit(picture))
 
-    left: int = BUDGET
-    notes: list[str] = field(default_factory=list)
 
-    def show(
-        self, folder: Path, relative: object, width: int, boxes: Sequence[Box] = (), sensor: Modality | None = None
-    ) -> Thumbnail | None:
-        """The picture folder/relative, at most `width` wide; None when it is unsafe, unreadable or one too many.
+def read_drawing(drawing: Drawing) -> Pillow.Image:
+    """What a sensor drew."""
+    return Pillow.fromarray(np.ascontiguousarray(drawing.pixels.permute(1, 2, 0).cpu().numpy()))
 
-        A recording that is no picture file is drawn as its sensor renders it.
-        """
-        picture = self._opened(folder, relative, sensor)
-        if picture is None:
-            return None
-        _shrink(picture, width)
-        _draw(picture, boxes)
-        return self._kept(picture)
 
-    def show_stacked(self, folder: Path, relative: str, width: int, parts: int) -> list[Thumbnail]:
-        """A picture cut into `parts` of equal height, from top to bottom."""
-        picture = self._opened(folder, relative, None)
-        if picture is None:
-            return []
-        edges = [round(index * picture.height / parts) for index in range(parts + 1)]
-        spans = [(top, bottom) for top, bottom in zip(edges, edges[1:]) if bottom > top]
-        pieces = [picture.crop((0, top, picture.width, bottom)) for top, bottom in spans]
-        for piece in pieces:
-            _shrink(piece, width)
-        return [self._kept(piece) for piece in pieces]
+def shrink(picture: Pillow.Image, width: int) -> None:
+    """Make it at most `width` wide, in place."""
+    picture.thumbnail((width, 4 * width))
 
-    def _opened(self, folder: Path, relative: object, sensor: Modality | None) -> Pillow.Image | None:
-        if not isinstance(relative, str):
-            return None
-        if self.left <= 0:
-            self._note("Some pictures were left out: the page would have been larger than 8 MB.")
-            return None
-        try:
-            path = inside(folder, relative)
-            if not path.is_file():
-                raise UserError("there is no such file")
-            return _read(path) if path.suffix.lower() in SUFFIXES or sensor is None else _rendered(path, sensor)
-        except UnidentifiedImageError:
-            self._note(f"{relative}: cannot be shown, it is no picture of a known format.")
-        except Exception as error:              # Pillow, and other people's sensors, answer damage with any exception
-            self._note(f"{relative}: cannot be shown: {' '.join(str(error).split())[:200] or type(error).__name__}.")
-        return None
 
-    def _kept(self, picture: Pillow.Image) -> Thumbnail:
-        """PNG for small pictures, in which the blocks of JPEG would show."""
-        small = picture.width <= 160 and picture.height <= 160
-        buffer = io.BytesIO()
-        picture.save(buffer, "PNG" if small else "JPEG", quality=85)
-        content = buffer.getvalue()
-        self.left -= len(content)
-        kind = "png" if small else "jpeg"
-        return Thumbnail(f"data:image/{kind};base64,{base64.b64encode(content).decode()}", *picture.size)
+def draw_boxes(picture: Pillow.Image, boxes: Sequence[Box]) -> None:
+    """Outline boxes, in place, in a colour for each class."""
+    draw = ImageDraw.Draw(picture)
+    for kind, x, y, width, height in boxes:
+        left, top = (x - width / 2) * picture.width, (y - height / 2) * picture.height
+        right, bottom = (x + width / 2) * picture.width, (y + height / 2) * picture.height
+        draw.rectangle((left, top, right, bottom), outline=BOX_COLOURS[kind % len(BOX_COLOURS)], width=2)
 
-    def _note(self, text: str) -> None:
-        if text not in self.notes:
-            self.notes.append(text)
+
+def thumbnail(picture: Pillow.Image) -> Thumbnail:
+    """PNG for small pictures, in which the blocks of JPEG would show."""
+    small = picture.width <= 160 and picture.height <= 160
+    return Thumbnail(_encoded(picture, "PNG" if small else "JPEG", quality=85), *picture.size)
+
+
+def strip(picture: Pillow.Image) -> Thumbnail:
+    """Narrowed without losing rows; the page stretches it to STRIP_SHAPE."""
+    width, height = min(picture.width, STRIP_WIDTH), min(picture.height, STRIP_WIDTH)
+    if (width, height) != picture.size:
+        picture = picture.resize((width, height), Pillow.Resampling.BOX)
+    source = _encoded(picture, "JPEG", quality=88, subsampling=0)       # its colours are measurements
+    return Thumbnail(source, STRIP_WIDTH, round(STRIP_WIDTH / STRIP_SHAPE), strip=True)
 
 
 def read_boxes(path: Path) -> tuple[Box, ...]:
@@ -114,18 +95,11 @@ def _box(words: list[str]) -> Box:
     return kind, x, y, width, height
 
 
-def _read(path: Path) -> Pillow.Image:
-    """A picture file, upright, RGB."""
-    with Pillow.open(path, formats=FORMATS) as picture:
-        if picture.width * picture.height > MOST_PIXELS:
-            raise UserError(f"{picture.width} x {picture.height} pixels are too many for a page")
-        picture.draft("RGB", (1024, 1024))      # JPEG: decode at a fraction of the size
-        return ImageOps.exif_transpose(_eight_bit(picture))
-
-
-def _rendered(path: Path, sensor: Modality) -> Pillow.Image:
-    x, _ = sensor.to_tensor(sensor.load(path))
-    return Pillow.fromarray(np.ascontiguousarray(sensor.render(x).permute(1, 2, 0).cpu().numpy()))
+def _encoded(picture: Pillow.Image, form: str, quality: int, subsampling: int = -1) -> str:
+    """A data: address."""
+    buffer = io.BytesIO()
+    picture.save(buffer, form, quality=quality, subsampling=subsampling)
+    return f"data:image/{form.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def _eight_bit(picture: Pillow.Image) -> Pillow.Image:
@@ -135,15 +109,3 @@ def _eight_bit(picture: Pillow.Image) -> Pillow.Image:
     pixels = np.nan_to_num(np.asarray(picture, dtype=np.float32), posinf=0, neginf=0)
     pixels = (pixels - pixels.min()) / max(float(np.ptp(pixels)), 1e-9)
     return Pillow.fromarray((pixels * 255).round().astype(np.uint8)).convert("RGB")
-
-
-def _shrink(picture: Pillow.Image, width: int) -> None:
-    picture.thumbnail((width, 4 * width))
-
-
-def _draw(picture: Pillow.Image, boxes: Sequence[Box]) -> None:
-    draw = ImageDraw.Draw(picture)
-    for kind, x, y, width, height in boxes:
-        left, top = (x - width / 2) * picture.width, (y - height / 2) * picture.height
-        right, bottom = (x + width / 2) * picture.width, (y + height / 2) * picture.height
-        draw.rectangle((left, top, right, bottom), outline=BOX_COLOURS[kind % len(BOX_COLOURS)], width=2)

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from mmcycle.errors import UserError
+from mmcycle.report.album import Album
 from mmcycle.report.curves import Chart, Points, chart, smoothed
 from mmcycle.report.numbers import Card, count, duration, short
-from mmcycle.report.pictures import Album
 from mmcycle.report.rows import mapping, number, read_object, read_rows
 from mmcycle.strict_yaml import read_yaml
 
