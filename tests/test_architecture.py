@@ -4,6 +4,7 @@ Each law is a function from one module's tree to sentences; each is shown to cat
 """
 import ast
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -157,7 +158,8 @@ def words(text: str) -> list[str]:
     return "".join(letter if letter.isalnum() or letter == "_" else " " for letter in text).split()
 
 
-def sensor_classes() -> set[str]:
+@cache
+def sensor_classes() -> frozenset[str]:
     """Every class that derives from Modality, by name, and Modality itself."""
     known = {"Modality"}
     trees = [module.tree for module in modules() if module.folder in ("modality", "modalities")]
@@ -166,14 +168,14 @@ def sensor_classes() -> set[str]:
             for node in ast.walk(tree):
                 if isinstance(node, ast.ClassDef) and known & {ast.unparse(base).split(".")[-1] for base in node.bases}:
                     known.add(node.name)
-    return known
+    return frozenset(known)
 
 
 # Torch is not paid for by what does not compute
 
 LIGHT = {
-    "config", "strict_yaml", "mistakes", "schema", "recipe", "modality", "modalities.image", "data.layouts", "data.records",
-    "data.labels", "generate.manifest", "cli", "errors", "files", "lock", "core.settings", "",
+    "config", "strict_yaml", "mistakes", "schema", "recipe", "modality", "modalities.image", "modalities.audio",
+    "modalities.sound_files", "modalities.sound_clips", "data.layouts", "data.records", "data.labels", "generate.manifest", "cli", "errors", "files", "lock", "core.settings", "",
 }
 HEAVY = {"torch", "torchvision", "torchaudio"}
 HEAVIEST = {"open3d", "librosa", "av", "onnx", "onnxruntime", "onnxscript", "ray", "webdataset", "datasets", "huggingface_hub", "torchmetrics"}

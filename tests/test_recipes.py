@@ -1,14 +1,18 @@
 """The recipes that come with the package: script, config and row of the README belong together, and all of them run."""
+import csv
+import json
 import re
 import runpy
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
 from command import contents, mmcycle
+from mmcycle.generate.manifest import read_rows
 from mmcycle.recipe import CONFIGS, RECIPES, Recipe, recipe_names, recipe_table
 
 ROOT = RECIPES.parent
@@ -75,29 +79,73 @@ def test_a_header_says_what_is_needed_how_to_run_it_and_what_comes_out(recipe: R
     assert promised(recipe)
 
 
+@pytest.fixture(scope="module")
+def smoked(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Recipe, pytest.MonkeyPatch], Path]:
+    """Where the smoke run of a recipe lies; it is run when first asked for."""
+    places: dict[str, Path] = {}
+
+    def run(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> Path:
+        pytest.importorskip("open3d")
+        torch.set_num_threads(1)
+        if recipe.name not in places:
+            out = tmp_path_factory.mktemp(recipe.name)
+            run_smoke(recipe, out, monkeypatch)
+            places[recipe.name] = out
+        return places[recipe.name]
+
+    return run
+
+
 @pytest.mark.parametrize("recipe", TABLE, ids=lambda recipe: recipe.name)
 def test_a_recipe_leaves_what_it_promises_and_the_same_line_again_changes_nothing(
-    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recipe: Recipe, smoked: Callable[[Recipe, pytest.MonkeyPatch], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("open3d")
-    torch.set_num_threads(1)
-    run_smoke(recipe, tmp_path, monkeypatch)
+    out = smoked(recipe, monkeypatch)
     for name in promised(recipe):
-        assert (tmp_path / name).exists(), f"{recipe.name} promises {name}"
-    sets = [path.parent for path in sorted(tmp_path.rglob("manifest.jsonl")) if (path.parent / ".mmcycle").is_dir()]
+        assert (out / name).exists(), f"{recipe.name} promises {name}"
+    sets = [path.parent for path in sorted(out.rglob("manifest.jsonl")) if (path.parent / ".mmcycle").is_dir()]
     assert sets
     for folder in sets:
         assert mmcycle("verify", folder).code == 0, folder
     before = {folder: (contents(folder), written(folder)) for folder in sets}
-    log = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
+    log = (out / "run" / "log.jsonl").read_text().splitlines()
 
-    run_smoke(recipe, tmp_path, monkeypatch)
+    run_smoke(recipe, out, monkeypatch)
     for folder in sets:
         made, places = before[folder]
         assert written(folder) == places                            # nothing was even written again
         assert without_page(contents(folder)) == without_page(made)
-    again = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
+    again = (out / "run" / "log.jsonl").read_text().splitlines()
     assert again[: len(log)] == log and all('"event": "resume"' in line for line in again[len(log) :])
+
+
+def test_noisy_speech_keeps_its_words_and_says_how_noisy_it_is(
+    smoked: Callable[[Recipe, pytest.MonkeyPatch], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = smoked(next(recipe for recipe in TABLE if recipe.name == "clean_to_noisy"), monkeypatch)
+    clean, noisy = out / "domains" / "clean", out / "noisy"
+    assert (noisy / "labels.csv").read_bytes() == (clean / "labels.csv").read_bytes()
+    with (clean / "labels.csv").open(encoding="utf-8", newline="") as file:
+        told = {row["file"]: row for row in csv.DictReader(file)}
+    rows = list(read_rows(noisy))
+    assert {row.streams["audio"].output for row in rows} == told.keys()
+    for row in rows:
+        source = told[row.streams["audio"].source]
+        assert {name: row.tags.get(name, "") for name in ("label", "transcript", "speaker")} == {
+            name: source[name] for name in ("label", "transcript", "speaker")
+        }
+        assert -30 < row.params["audio.snr_db"] < 60
+        assert (noisy / row.streams["audio"].output).read_bytes() != (clean / row.streams["audio"].source).read_bytes()
+
+
+def test_the_measures_of_noisy_speech_stand_beside_white_noise_and_the_untranslated_speech(
+    smoked: Callable[[Recipe, pytest.MonkeyPatch], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = smoked(next(recipe for recipe in TABLE if recipe.name == "clean_to_noisy"), monkeypatch)
+    measured = json.loads((out / "run" / "metrics.json").read_text())
+    for measure in ("WADA SNR, dB, W1 to the real", "noise floor, dB, spread", "LSD to the real, dB"):
+        assert {f"{measure}: {name}" for name in ("translated", "white", "untranslated")} <= measured.keys()
+    assert {"SI-SDR, dB: noisy", "SI-SDR, dB: cleaned", "SNR, dB, W1 to the real: floor"} <= measured.keys()
 
 
 def written(folder: Path) -> dict[Path, tuple[int, int]]:
