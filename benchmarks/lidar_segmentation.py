@@ -4,7 +4,7 @@
 
 DATA holds 0.npz, 1.npz ...: consecutive sweeps of SemanticKITTI as range images of 64 x 1024 with `label` 0 to 19. The
 translator hears of frames 0 to 9, without labels; tested on frames 14 to 20 of the same street, later. Labelled: 24
-simulated streets, scanned by 64 lasers and seen on the same grid. KEY=VALUE changes the translator's config.
+simulated streets, scanned on the same grid by an ideal sensor. KEY=VALUE changes the translator's config.
 """
 import argparse
 import json
@@ -20,18 +20,21 @@ from mmcycle.config import load_config
 from mmcycle.files import write_json
 from mmcycle.generate.translator import Translator
 from mmcycle.metrics.downstream import gap_closed, interval, overlaps, segmenter, sign_flip
-from mmcycle.modalities.lidar_projection import project
 from mmcycle.modalities.lidar_sensor import preset
 from mmcycle.modalities.range_files import RangeImage, read_range_image, write_range_image
+from mmcycle.simulate.mesh import Semantic
 from mmcycle.simulate.scanner import Pose, Scanner, directions, sensed
 from mmcycle.simulate.scene import street
 from mmcycle.train.trainer import train
 
 CONFIG = Path(__file__).with_suffix(".yaml")
-GRID, LASERS = preset("hdl-64e-spherical"), preset("hdl-64e")
+GRID = preset("hdl-64e-spherical")
 CLASSES = ("ground", "vehicle", "structure", "vegetation")
 REAL = {9: 0, 10: 0, 11: 0, 12: 0, 17: 0, 1: 1, 4: 1, 5: 1, 13: 2, 14: 2, 18: 2, 19: 2, 15: 3, 16: 3}     # learning map
-SIMULATED = {40: 0, 48: 0, 72: 0, 10: 1, 50: 2, 51: 2, 80: 2, 81: 2, 99: 2, 70: 3, 71: 3}                  # raw ids
+SIMULATED = {
+    Semantic.ROAD: 0, Semantic.SIDEWALK: 0, Semantic.TERRAIN: 0, Semantic.CAR: 1, Semantic.BUILDING: 2, Semantic.FENCE: 2,
+    Semantic.POLE: 2, Semantic.TRAFFIC_LIGHT: 2, Semantic.TRAFFIC_SIGN: 2, Semantic.VEGETATION: 3,
+}
 STREETS, ADAPT, TEST = range(24), range(10), range(14, 21)
 STEPS, BATCH, WINDOW = 300, 4, 256
 
@@ -45,18 +48,16 @@ class Frames(NamedTuple):
 
 def simulated(out: Path, mode: str) -> Frames:
     """The streets' range images, written once: range, remission in hundredths, label = class + 1."""
-    ideal = directions(np.array(LASERS.elevations), 2048)
+    rays = directions(np.array(GRID.elevations), GRID.columns)
     for seed in STREETS:
         path = out / f"{seed:02d}.npz"
         if not path.exists():
             scene = street(seed, around=True)
-            swept = sensed(Scanner(scene).sweep(Pose.aboard(scene), ideal), mode, 0.02, np.random.default_rng((seed, 6)))
-            seen = project(torch.from_numpy(swept.points), GRID, "elevation")
-            table = np.zeros(2**16, np.uint8)
+            swept = sensed(Scanner(scene).sweep(Pose.aboard(scene), rays, GRID.max_range), mode, 0.02, np.random.default_rng((seed, 6)))
+            table = np.zeros(256, np.uint8)
             table[list(SIMULATED)] = [one + 1 for one in SIMULATED.values()]
-            index = seen.index.numpy()
-            label = np.where(index >= 0, table[swept.semantickitti[index] & 0xFFFF], 0).astype(np.uint8)
-            image = RangeImage(seen.range.numpy(), (seen.intensity * 100).round().numpy(), {"label": label})
+            label = np.where(swept.returned, table[swept.semantic], 0).astype(np.uint8)
+            image = RangeImage(swept.range, (swept.intensity * 100).round(), {"label": label})
             write_range_image(image, path)
     return frames([out / f"{seed:02d}.npz" for seed in STREETS], {n + 1: n for n in range(len(CLASSES))})
 

@@ -67,7 +67,7 @@ def range_file(path: Path, seed: int = 0) -> Path:
 
 
 def plan(x: torch.Tensor, shift: float = 0.0, brighter: float = 0.0, logit: float = 100.0) -> torch.Tensor:
-    return torch.stack([torch.full_like(x[0], value) for value in (shift, brighter, logit)])
+    return torch.stack([torch.full_like(x[0], value) for value in (shift, brighter, 0.0, logit)])
 
 
 # The contract
@@ -213,7 +213,7 @@ def test_a_turned_sweep_is_translated_to_the_turned_translation(kind):
 # The head
 
 
-def parts(seed: int = 0, size: tuple[int, ...] = (2, 3, 16, 64)) -> torch.Tensor:
+def parts(seed: int = 0, size: tuple[int, ...] = (2, 4, 16, 64)) -> torch.Tensor:
     return torch.rand(size, generator=rng(seed)) * 2 - 1
 
 
@@ -235,8 +235,8 @@ def test_nothing_happens_at_strength_zero_and_half_as_much_is_lost_at_a_half():
     x, head = both(), KEEPING.head(LIDAR)
     nothing = head.plan(x, parts(), torch.zeros(2, 0), 0.0)
     assert torch.allclose(head(x, nothing, rng()), x, atol=1e-6)
-    kept = torch.sigmoid(head.plan(x, parts(), torch.zeros(2, 0))[:, 2])
-    half = torch.sigmoid(head.plan(x, parts(), torch.zeros(2, 0), 0.5)[:, 2])
+    kept = torch.sigmoid(head.plan(x, parts(), torch.zeros(2, 0))[:, 3])
+    half = torch.sigmoid(head.plan(x, parts(), torch.zeros(2, 0), 0.5)[:, 3])
     assert torch.allclose(1 - half, (1 - kept) / 2, atol=1e-6)
 
 
@@ -256,7 +256,7 @@ def test_the_choice_of_returns_range_and_intensity_are_all_learned():
 
 
 def test_the_head_asks_for_one_grid_and_one_ego():
-    assert LIDAR.head(LIDAR) is None and KEEPING.head(LIDAR).parts == 3
+    assert LIDAR.head(LIDAR) is None and KEEPING.head(LIDAR).parts == 4
     with pytest.raises(ValueError, match="so elevations of both sensors must be equal"):
         KEEPING.head(Lidar(sensor=replace(SPEC, fov=(5.0, -12.0))))
     with pytest.raises(ValueError, match="so max_range of both"):
@@ -282,7 +282,7 @@ def test_a_step_of_training_reaches_every_weight(consistency, change):
 def test_what_is_carried_out_is_what_the_head_showed_the_discriminator():
     raw, head = sweep(), KEEPING.head(LIDAR)
     x, context = LIDAR.to_tensor(raw)
-    wanted = head.plan(x[None], parts(size=(1, 3, 16, 64)), torch.zeros(1, 0))
+    wanted = head.plan(x[None], parts(size=(1, 4, 16, 64)), torch.zeros(1, 0))
     made, facts = KEEPING.carry_out(wanted[0], context, rng(5))
     again = LIDAR.to_tensor(made)[0]
     assert torch.allclose(again, head(x[None], wanted, rng(5))[0], atol=1e-5)
@@ -314,7 +314,7 @@ def test_a_range_image_loses_and_moves_returns_and_keeps_its_other_arrays(tmp_pa
     image = steps.load(range_file(tmp_path / "x.npz"))
     x, context = steps.to_tensor(image)
     wanted = plan(x, shift=0.1)
-    wanted[2, :, :32] = -100
+    wanted[3, :, :32] = -100
     made, _ = steps.carry_out(wanted, context, rng())
     seen = np.arange(64) >= 32
     assert not made.range[:, ~seen].any() and not made.remission[:, ~seen].any()

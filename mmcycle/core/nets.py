@@ -104,8 +104,6 @@ class Generator(nn.Module):
         """The translation where there is no head, else the head's parts (B, P, H, W)."""
         if self.encoder is None:
             return x.new_zeros(len(x), 0, *x.shape[2:])
-        if self.head is not None and not self.head.parts:       # it asks for nothing
-            return x.new_zeros(len(x), 0, *x.shape[-2:])
         latent, *finer = self.encoder(x)
         y = self.decoder([self.trunk(latent), *finer])
         return move(x, y) if self.residual and self.head is None else y

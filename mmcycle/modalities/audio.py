@@ -47,6 +47,7 @@ class Audio(Modality):
     #   any    every band of every frame gets a new level      gain   the same within gain_db: what is said stays
     #   noise  gain, and noise is added: the wave is kept, the signal-to-noise ratio known
     gain_db: tuple[float, float] = (0.0, 0.0)       # of `gain` and `noise`: how much quieter and louder, decibels
+    vocoder: str = "griffin-lim"                    # makes a wave where there is none to begin with: across sensors
     max_seconds: Annotated[float, Gt(0)] = 4 * 3600.0   # longer files are refused before they are decoded
 
     suffixes: ClassVar[tuple[str, ...]] = SUFFIXES
@@ -82,13 +83,13 @@ class Audio(Modality):
         return self._scaled(self._levels(waves))[None], raw
 
     def from_tensor(self, x: Tensor, context: Sound | None) -> Sound:
-        """The wave behind the context with every band at its new level, phase kept; no context: Griffin and Lim."""
-        import torch
+        """The wave behind the context with every band at its new level, phase kept; no context: what the vocoder makes."""
+        from mmcycle.modalities.vocoders import vocoder
 
         levels = self._unscaled(x.detach().float().cpu())[0]
         if context is None:
             samples = (levels.shape[-1] - 1) * self.hop or 1
-            wave = self._front_end.griffin_lim(levels, samples, torch.Generator().manual_seed(0))
+            wave = vocoder(self.vocoder, self._front_end)(levels, samples)
             return _sound(wave[None], self.rate, "PCM_16")
         waves = _resampled(_waves(context), context.rate, self.rate)
         before = self._unscaled(self._scaled(self._levels(waves)))

@@ -99,7 +99,7 @@ class Lidar(Modality):
         return sweep
 
     def save(self, raw: Sweep | RangeImage, path: Path) -> None:
-        """Where the suffix says so, points become a range image, and a range image points in the middle of its pixels."""
+        """By the suffix: points become a range image, a range image becomes points in the middle of its pixels."""
         if path.suffix.lower() in range_files.SUFFIXES:
             write_range_image(raw if isinstance(raw, RangeImage) else self._as_image(raw), path)
         else:
@@ -148,16 +148,17 @@ class Lidar(Modality):
     def carry_out(
         self, plan: Tensor, context: Seen, rng: torch.Generator
     ) -> tuple[Sweep | RangeImage, dict[str, float]]:
-        """plan (3, H, W): see `Returns`. Points that the carrier of this domain hides are lost too.
+        """plan (4, H, W): see `Returns`. Points that the carrier of this domain hides are lost too.
 
         Facts: `kept_share` of the pixels that had a return, `shift_m`, the mean distance by which these moved.
         """
-        from mmcycle.modalities.lidar_head import chance
+        from mmcycle.modalities.lidar_head import chance, speckle
 
-        shift, brighter, logit = plan
+        shift, brighter, spread, logit = plan
         known = context.range > 0
         shown = known & ~self._hidden(plan)
         keep = _some((logit + chance(logit, rng) > 0) & shown, logit - 1e3 * ~shown)
+        brighter = brighter + spread * speckle(spread, rng)
         metres = self._scale.within(context.range + shift).where(shift != 0, context.range)
         light = (context.intensity + brighter).clamp(0, 1).where(brighter != 0, context.intensity)
         moved = float((metres - context.range)[keep].abs().mean())

@@ -13,6 +13,7 @@ from mmcycle.core.heads import Head
 from mmcycle.core.nets import move
 
 START, SWING = 3.0, 8.0                             # logit of being kept at first, and how far it can go from there
+GRAIN = 0.5                                         # the largest spread of the intensity
 SURE = 1e-6                                         # the least chance of the unlikely: logits beyond 14 are certain
 
 
@@ -48,18 +49,21 @@ class Returns(Head):
     """
 
     def __init__(self, scale: Scale, max_shift: float, temperature: float):
-        super().__init__(parts=3)
+        super().__init__(parts=4)
         self.scale, self.max_shift, self.temperature = scale, max_shift, temperature
 
     def plan(self, x: Tensor, parts: Tensor, style: Tensor, strength: float = 1.0) -> Tensor:
-        """Metres farther away, change of the intensity as a share, logit of being kept: (B, 3, H, W)."""
-        shift, shine, kept = parts.float().unbind(1)
+        """Metres farther away, change and spread of the intensity as shares, logit of being kept: (B, 4, H, W)."""
+        shift, shine, grain, kept = parts.float().unbind(1)
         brighter = (move(x[:, 1], strength * shine) - x[:, 1]) / 2
-        return torch.stack([strength * self.max_shift * shift, brighter, _rarer(START + SWING * kept, strength)], dim=1)
+        spread = strength * GRAIN * grain.clamp_min(0)
+        away = strength * self.max_shift * shift
+        return torch.stack([away, brighter, spread, _rarer(START + SWING * kept, strength)], dim=1)
 
     def forward(self, x: Tensor, plan: Tensor, rng: torch.Generator) -> Tensor:
-        shift, brighter, logit = plan.unbind(1)
+        shift, brighter, spread, logit = plan.unbind(1)
         kept = _chosen(torch.sigmoid((logit + chance(logit, rng)) / self.temperature))
+        brighter = brighter + spread * speckle(spread, rng)
         returned = _chosen((x[:, 2] + 1) / 2)
         metres = self.scale.within(self.scale.to_metres(x[:, 0]) + shift)
         seen = torch.stack([self.scale.to_sample(metres), x[:, 1] + 2 * brighter, torch.ones_like(metres)], dim=1)
@@ -69,6 +73,11 @@ class Returns(Head):
 def chance(logit: Tensor, rng: torch.Generator) -> Tensor:
     """Logistic noise of the same shape: logit + noise is above 0 as often as the logit says."""
     return torch.rand(logit.shape, generator=rng, device=rng.device).clamp(SURE, 1 - SURE).logit().to(logit.device)
+
+
+def speckle(spread: Tensor, rng: torch.Generator) -> Tensor:
+    """Normal noise of the same shape: no two returns of one surface are equally bright."""
+    return torch.randn(spread.shape, generator=rng, device=rng.device).to(spread.device)
 
 
 def _chosen(soft: Tensor) -> Tensor:
