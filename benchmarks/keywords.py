@@ -77,10 +77,10 @@ class Data:
 
 
 def features(wave: np.ndarray) -> Tensor:
-    """Log-mel of the first 1.6 s, (1, 40, 160), against the recording's own loudest cell."""
+    """Log-mel of the first 1.6 s, (1, 40, 160): the uppermost 25 dB of the recording, the rest is silence."""
     levels = librosa.feature.melspectrogram(y=wave, sr=RATE, n_fft=512, hop_length=160, n_mels=40, power=1.0)[:, :160]
-    levels = np.log(np.maximum(levels, 1e-5))
-    return torch.from_numpy(np.pad(levels, ((0, 0), (0, 160 - levels.shape[1])), constant_values=np.log(1e-5)))[None]
+    decibels = 20 * np.log10(np.maximum(levels / max(levels.max(), 1e-5), 10 ** (-25 / 20)))
+    return torch.from_numpy(np.pad(decibels, ((0, 0), (0, 160 - levels.shape[1])), constant_values=-25)).float()[None]
 
 
 def taught(data: Data, out: Path, config: str, seed: int, overrides: list[str]) -> Translator:

@@ -9,6 +9,7 @@ simulated streets, scanned on the same grid by an ideal sensor. KEY=VALUE change
 import argparse
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -132,7 +133,10 @@ def taught(out: Path, data: Path, source: Path, seed: int, overrides: list[str])
             image = read_range_image(data / f"{number}.npz")
             write_range_image(RangeImage(image.range, image.remission), real / f"{number}.npz")     # no labels
     run = out / f"translator{seed}"
-    train(load_config(CONFIG, [f"a.root={source}", f"b.root={real}", f"run.seed={seed}", *overrides]), run)
+    config = load_config(CONFIG, [f"a.root={source}", f"b.root={real}", f"run.seed={seed}", *overrides])
+    ego = config.b.modality.with_ego(sorted(real.glob("*.npz"))).ego        # what the real car hides, hidden in both
+    a, b = (replace(domain, modality=replace(domain.modality, ego=ego)) for domain in (config.a, config.b))
+    train(replace(config, a=a, b=b), run)
     return Translator.load(run, "ab", device="cpu")
 
 

@@ -174,6 +174,17 @@ def test_the_styles_of_the_target_are_remembered_in_training_and_only_there():
     assert made.gen_ab.head.seen == 6
 
 
+@pytest.mark.parametrize("weight", [0.0, 3.0])
+def test_a_translation_is_asked_for_the_style_it_was_given_where_there_are_styles(weight):
+    cycle = model(Grid(channels=1), Shifted(), style=weight)
+    real_a, real_b = noise(2, 1, 16, 16), noise(2, 1, 16, 16, seed=1)
+    there, back, *_ = cycle.legs(real_a, real_b, 0.0)
+    assert ("style_b" in there.terms) == bool(weight) and "style_a" not in back.terms
+    if weight:
+        wanted = weight * (cycle.gen_ab.look(there.fake) - cycle.gen_ab.look(real_b)).abs().mean()
+        assert there.terms["style_b"].item() == pytest.approx(wanted.item(), rel=1e-4)
+
+
 def test_gradients_pass_through_the_head():
     made = model(Grid(channels=1), Shifted())
     leg = next(made.legs(noise(2, 1, 16, 16), noise(2, 1, 16, 16, seed=1), identity=0))

@@ -118,6 +118,14 @@ def test_charbonnier_is_l1_far_from_zero_and_has_a_finite_gradient_at_zero():
     assert same.grad.abs().max() == 0
 
 
+def test_the_style_loss_is_the_mean_difference_and_teaches_only_what_is_shown():
+    given, shown = (torch.tensor([[1.0, 0.0]], requires_grad=True), torch.tensor([[0.5, 0.25]], requires_grad=True))
+    loss = losses.style(given, shown)
+    assert loss.item() == pytest.approx(0.375)
+    loss.backward()
+    assert given.grad is None and shown.grad is not None
+
+
 def test_identity_is_the_mean_difference():
     assert losses.identity(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.5, 0.25]])).item() == pytest.approx(0.375)
 
@@ -210,6 +218,7 @@ IN_FLOAT32 = {
     "r1": lambda: losses.r1_penalty(lambda x: x.square(), HALF),
     "cycle": lambda: losses.cycle("charbonnier", HALF, -HALF),
     "identity": lambda: losses.identity(HALF, -HALF),
+    "style": lambda: losses.style(HALF, -HALF),
     "paired": lambda: losses.paired(HALF, -HALF, torch.ones(2)),
     "low resolution": lambda: losses.low_resolution(HALF, -HALF, 2),
     "patch nce": lambda: losses.patch_nce(HALF.flatten(2), -HALF.flatten(2), 0.07),

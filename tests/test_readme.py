@@ -17,6 +17,7 @@ from PIL import Image
 from command import mmcycle
 from mmcycle.recipe import RECIPES
 from tiny_run import photographs
+from tiny_sound import sounds
 
 ROOT = RECIPES.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -67,6 +68,9 @@ def make_inputs(text: str, folder: Path) -> None:
     code = "\n".join(block.code for block in blocks(text))
     roots = set(re.findall(r"\b[ab]\.root=(\S+)", code))
     for number, root in enumerate(sorted(roots)):
+        if root.startswith("speech"):
+            sounds(folder / root, 3, seed=number)
+            continue
         photographs(folder / root, count=4, seed=number)
         (folder / root / "00.json").write_text('{"car": [1, 2, 3, 4]}')
     for path in sorted(set(re.findall(r"[\w./-]+\.(?:jpg|png)", code))):

@@ -20,6 +20,8 @@ class Head(nn.Module, ABC):
     weights. A translation is given a style, or draws one from memory: so its manners vary as those of the target do.
     """
 
+    random = True                       # False: a plan is carried out in one way only
+
     def __init__(self, parts: int, style: int = 0, memory: int = 1024):
         super().__init__()
         self.parts = parts

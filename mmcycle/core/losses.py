@@ -103,6 +103,11 @@ def patch_nce(query: Tensor, key: Tensor, temperature: float) -> Tensor:
     return F.cross_entropy(rearrange(similarity, "b n m -> (b n) m"), target.flatten())
 
 
+def style(given: Tensor, shown: Tensor) -> Tensor:
+    """A translation should show the style that it was given, (B, S) both (Huang et al. 2018, MUNIT, eq. 4)."""
+    return (shown.float() - given.detach().float()).abs().mean()
+
+
 def task_consistency(before: Tensor, after: Tensor) -> Tensor:
     """A frozen network should say of the translation what it says of the source; KL of class maps (B, K, ...).
 

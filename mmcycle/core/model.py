@@ -136,6 +136,8 @@ class CycleModel(nn.Module):
             terms[f"cycle_{start}"] = o.cycle * losses.cycle(o.cycle_distance, real, rec)
         if o.consistency != "cycle" and o.nce:
             terms[f"nce_{start}"] = o.nce * self._patch_nce(direction, real, fake)
+        if o.style and style is not None and style.shape[1]:
+            terms[f"style_{end}"] = o.style * losses.style(style, there.look(fake))
         if o.low_resolution:
             terms[f"low_{start}"] = o.low_resolution * losses.low_resolution(real, fake, o.low_resolution_factor)
         if o.paired and known is not None:

@@ -47,6 +47,7 @@ class Objective:
     r1_every: Annotated[int, Gt(0)] = 16                                # steps between two penalties, scaled up to make up for it
     low_resolution: Annotated[float, Ge(0)] = 0.0                       # keeps what can be seen at 1 / low_resolution_factor
     low_resolution_factor: Annotated[int, Gt(1)] = 8
+    style: Annotated[float, Ge(0)] = 0.0                                # a translation shows the style it was given, where heads have styles
     paired: Annotated[float, Ge(0)] = 0.0                               # L1 to the true partner, where one is known
     task: Annotated[float, Ge(0)] = 0.0                                 # a frozen network must say of fake_b what it says of real_a
     task_network: str | None = None                                     # "my_lab.nets:segmenter", which returns the network

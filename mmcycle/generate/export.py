@@ -33,9 +33,9 @@ def export(translator: Translator, to: Format, file: Path) -> float:
     writers = {"onnx": _write_onnx, "pt2": _write_pt2, "safetensors": _write_safetensors}
     if to not in writers:
         raise UserError(f"cannot export to {to!r}: choose one of {', '.join(writers)}")
-    if translator.stochastic and to != "safetensors":
+    if translator.generator.head is not None and to != "safetensors":
         raise UserError(
-            f"{translator.run or 'this model'} plans what happens to a recording and draws at random, which {to} cannot "
+            f"{translator.run or 'this model'} plans what happens to a recording itself, which {to} cannot "
             "hold; export it --to safetensors, which Translator.load reads"
         )
     differences: list[float] = []
@@ -102,7 +102,7 @@ def _examples(translator: Translator) -> tuple[Tensor, Tensor, Any]:
     channels, height, width = translator.source.shape
     example = torch.rand(2, channels, height, width, generator=rng) * 2 - 1
     batch = Dim("batch", min=1, max=1024)
-    if not translator.extensive or translator.stochastic:       # a head may know one grid only
+    if not translator.extensive or translator.generator.head is not None:       # a head may know one grid only
         return example, torch.rand(3, channels, height, width, generator=rng) * 2 - 1, ({0: batch},)
     stride = nets.STRIDE[translator.config.model.generator]
     free = {0: batch, 2: stride * Dim("rows", min=2, max=4096), 3: stride * Dim("columns", min=2, max=4096)}

@@ -91,7 +91,7 @@ class Translator:
     def perform(self, raw: Any, strength: float = 1.0, seed: int = 0) -> Translation:
         """The same, with what is known of how it was made."""
         x, context = self.source.to_tensor(raw)
-        if not self.stochastic:
+        if self.generator.head is None:
             same = type(self.source) is type(self.target)
             return Translation(self.target.from_tensor(self.translate(x, strength), context if same else None), {})
         rng = torch.Generator().manual_seed(seed)
@@ -100,7 +100,7 @@ class Translator:
     @torch.inference_mode()
     def translate(self, x: Tensor, strength: float = 1.0, seed: int = 0) -> Tensor:
         """(C, H, W) -> (C', H', W') in [-1, 1], on the CPU; H' W' are H W where the domains share one grid."""
-        if self.stochastic:
+        if self.generator.head is not None:
             rng = torch.Generator().manual_seed(seed)
             plan = self._plan(x, strength, rng).to(self.device)
             return self.generator.head(x[None].to(self.device), plan[None], rng)[0].float().cpu()
@@ -110,7 +110,7 @@ class Translator:
 
     @property
     def stochastic(self) -> bool:
-        return self.generator.head is not None
+        return self.generator.head is not None and self.generator.head.random
 
     def _plan(self, x: Tensor, strength: float, rng: torch.Generator) -> Tensor:
         """What is to happen to a recording, (K, H, W) on the CPU."""

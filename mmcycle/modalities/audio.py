@@ -112,17 +112,20 @@ class Audio(Modality):
         return (AddNoise if self.change == "noise" else Gain)(self._front_end, bounds, _SCALE)
 
     def carry_out(self, plan: Tensor, context: Sound, rng: torch.Generator) -> tuple[Sound, dict[str, float]]:
-        """plan (1 or 2, M, T): natural logarithms of the gain, and of the mel magnitude of the noise to add.
+        """plan (1 or 3, M, T): natural logarithms of the gain, and of the mel magnitude of the noise and its swelling.
 
         One gain for all channels, other noise in each. Facts: `snr_db` of the speech level, measured where the
         recording is active, over the noise, where there is any; `level_db` where the result had to be turned down to fit.
         """
+        from mmcycle.modalities.sound_heads import swelling
+
         waves = _resampled(_waves(context), context.rate, self.rate)
         equal = self._front_end.equalise(waves, plan[0]) if plan[0].any() else waves
         facts: dict[str, float] = {}
         added = equal - waves
         if len(plan) > 1:
-            noise = self._front_end.coloured(plan[1].expand(len(waves), -1, -1), waves.shape[-1], rng)
+            level = plan[1] + swelling(plan[2], self._front_end, rng)
+            noise = self._front_end.coloured(level.expand(len(waves), -1, -1), waves.shape[-1], rng)
             added = added + noise
             if noise.any():
                 facts["snr_db"] = round(_active_db(equal, self.rate) - _level_db(noise), 2)
