@@ -56,16 +56,18 @@ class AddNoise(Gain):
     random = True
 
     def __init__(self, front_end: LogMel, bounds: tuple[float, float], scale: Scale):
-        super().__init__(front_end, bounds, scale, parts=int(bounds != (0, 0)), style=3 * front_end.mels)
+        super().__init__(front_end, bounds, scale, parts=int(bounds != (0, 0)), style=4 * front_end.mels)
         mels = front_end.mels
-        self.correction = nn.Sequential(nn.Linear(3 * mels, 128), nn.ReLU(), nn.Linear(128, 2 * mels))
+        self.correction = nn.Sequential(nn.Linear(4 * mels, 128), nn.ReLU(), nn.Linear(128, 2 * mels))
         nn.init.zeros_(self.correction[-1].weight)      # begin with the percentile itself, and swell a little
         nn.init.zeros_(self.correction[-1].bias)
 
     def look(self, like: Tensor) -> Tensor:
-        """Mean, 15th percentile and spread of every band over time, against the level of the whole: (B, 3 M)."""
-        bands = (self.scale.to_levels(like) - _loudness(self.scale.to_levels(like)))[:, 0] / UNIT
-        return torch.cat([bands.mean(-1), bands.quantile(0.15, dim=-1), bands.std(-1)], dim=-1)
+        """Mean, 15th percentile, spread and loudness of every band over time, against the whole's loudness: (B, 4 M)."""
+        levels = self.scale.to_levels(like)
+        bands = (levels - _loudness(levels))[:, 0]
+        loudness = (torch.logsumexp(2 * bands, -1) - math.log(bands.shape[-1])) / 2
+        return torch.cat([bands.mean(-1), bands.quantile(0.15, dim=-1), bands.std(-1), loudness], dim=-1) / UNIT
 
     def plan(self, x: Tensor, parts: Tensor, style: Tensor, strength: float = 1.0) -> Tensor:
         """The log gain, the log level of the noise, and how much that swells (B, 3, M, T)."""
