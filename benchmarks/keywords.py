@@ -9,6 +9,7 @@ that was never heard. KEY=VALUE changes the translator's config. STOI is measure
 import argparse
 import csv
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -90,7 +91,9 @@ def taught(data: Data, out: Path, config: str, seed: int, overrides: list[str]) 
         for number, wave in enumerate(waves):
             if not (out / name / f"{number:04d}.flac").exists():
                 write_sound(_sound(wave, "PCM_16"), out / name / f"{number:04d}.flac")
-    train(load_config(config, [f"a.root={out / 'clean'}", f"b.root={out / 'noisy'}", f"run.seed={seed}", *overrides]), out / "run")
+    ended = train(load_config(config, [f"a.root={out / 'clean'}", f"b.root={out / 'noisy'}", f"run.seed={seed}", *overrides]), out / "run")
+    if ended.signal:
+        sys.exit(128 + ended.signal)
     return Translator.load(out / "run", "ab", device="cpu")
 
 

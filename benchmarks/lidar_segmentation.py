@@ -8,6 +8,7 @@ simulated streets, scanned on the same grid by an ideal sensor. KEY=VALUE change
 """
 import argparse
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -136,7 +137,9 @@ def taught(out: Path, data: Path, source: Path, seed: int, overrides: list[str])
     config = load_config(CONFIG, [f"a.root={source}", f"b.root={real}", f"run.seed={seed}", *overrides])
     ego = config.b.modality.with_ego(sorted(real.glob("*.npz"))).ego        # what the real car hides, hidden in both
     a, b = (replace(domain, modality=replace(domain.modality, ego=ego)) for domain in (config.a, config.b))
-    train(replace(config, a=a, b=b), run)
+    ended = train(replace(config, a=a, b=b), run)
+    if ended.signal:
+        sys.exit(128 + ended.signal)
     return Translator.load(run, "ab", device="cpu")
 
 

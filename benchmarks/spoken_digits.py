@@ -10,6 +10,7 @@ import argparse
 import csv
 import json
 import math
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -123,7 +124,9 @@ def taught(data: Data, out: Path, seed: int, overrides: list[str]) -> Translator
             if not (folder / f"{number:04d}.wav").exists():
                 write_sound(_sound(wave), folder / f"{number:04d}.wav")
     roots = [f"a.root={out / 'clean'}", f"b.root={out / 'noisy'}", f"run.seed={seed}"]
-    train(load_config(CONFIG, [*roots, *overrides]), out / "run")
+    ended = train(load_config(CONFIG, [*roots, *overrides]), out / "run")
+    if ended.signal:
+        sys.exit(128 + ended.signal)
     return Translator.load(out / "run", "ab", device="cpu")
 
 
