@@ -61,7 +61,9 @@ class Data:
         self.b, self.b_ratios = self.mixed([clip.wave for clip in self.other], "train")
         self.truth, self.truth_ratios = self.mixed([clip.wave for clip in self.test], "test")
 
-    def mixed(self, waves: list[np.ndarray], part: str, ratios: list[float] | None = None) -> tuple[list[np.ndarray], list[float]]:
+    def mixed(
+        self, waves: list[np.ndarray], part: str, ratios: list[float] | None = None
+    ) -> tuple[list[np.ndarray], list[float]]:
         """Waves with recorded noise at the given ratios, or at random ones."""
         ratios = ratios or [float(self.rng.uniform(*DECIBELS)) for _ in waves]
         kinds = self.noises[part]
@@ -91,7 +93,8 @@ def taught(data: Data, out: Path, config: str, seed: int, overrides: list[str]) 
         for number, wave in enumerate(waves):
             if not (out / name / f"{number:04d}.flac").exists():
                 write_sound(_sound(wave, "PCM_16"), out / name / f"{number:04d}.flac")
-    ended = train(load_config(config, [f"a.root={out / 'clean'}", f"b.root={out / 'noisy'}", f"run.seed={seed}", *overrides]), out / "run")
+    roots = [f"a.root={out / 'clean'}", f"b.root={out / 'noisy'}", f"run.seed={seed}"]
+    ended = train(load_config(config, [*roots, *overrides]), out / "run")
     if ended.signal:
         sys.exit(128 + ended.signal)
     return Translator.load(out / "run", "ab", device="cpu")
@@ -112,7 +115,8 @@ def measured(data: Data, translator: Translator, seed: int) -> dict[str, dict[st
     scores = {name: _scores(data, waves, ratios, recogniser) for name, waves in sets.items()}
     truth = torch.tensor(data.truth_ratios)
     scores["ours"] |= {
-        "snr mean": float(np.mean(ratios)), "snr spread": float(np.std(ratios)), "snr w1": wasserstein_1(torch.tensor(ratios), truth),
+        "snr mean": float(np.mean(ratios)), "snr spread": float(np.std(ratios)),
+        "snr w1": wasserstein_1(torch.tensor(ratios), truth),
         "true snr mean": float(truth.mean()), "true snr spread": float(truth.std()),
     }
     return scores
@@ -122,13 +126,16 @@ def real_recordings(data: Data, translator: Translator, seed: int) -> dict[str, 
     """Recognisers trained on clean words, half of them made noisy in three ways: accuracy on really noisy words."""
     words = [(clip.wave, clip.word) for clip in data.a + data.other if clip.word >= 0]
     rng = np.random.default_rng(seed)
-    ours: Callable[[np.ndarray], np.ndarray] = lambda wave: translator(_sound(wave), seed=int(rng.integers(2**31))).samples[:, 0]
-    white = lambda wave: data.whitened([wave], [float(rng.uniform(*DECIBELS))])[0]
-    recorded = lambda wave: data.mixed([wave], "train")[0][0]
+    changes: dict[str, Callable[[np.ndarray], np.ndarray] | None] = {
+        "clean input": None,
+        "white noise": lambda wave: data.whitened([wave], [float(rng.uniform(*DECIBELS))])[0],
+        "ours": lambda wave: translator(_sound(wave), seed=int(rng.integers(2**31))).samples[:, 0],
+        "recorded noise": lambda wave: data.mixed([wave], "train")[0][0],
+    }
     answers = torch.tensor([clip.word for clip in data.real])
     heard = torch.stack([features(clip.wave) for clip in data.real])
     scores = {}
-    for name, change in (("clean input", None), ("white noise", white), ("ours", ours), ("recorded noise", recorded)):
+    for name, change in changes.items():
         made = _recogniser(words, seed, change)
         scores[name] = {"accuracy on real noisy words": made.accuracy(heard, answers)}
     return scores

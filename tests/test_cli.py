@@ -472,7 +472,8 @@ def test_check_tells_every_law_and_counts_those_that_are_broken(root: Path, tmp_
 
 def test_the_modalities_are_listed_with_their_files() -> None:
     said = mmcycle("modalities")
-    assert said.code == 0 and said.out.startswith("image\n") and ".png" in said.out and "mmcycle.modalities.image:Image" in said.out
+    assert said.code == 0 and said.out.startswith("audio\n") and "\nlidar\n" in said.out
+    assert "\nimage\n" in said.out and ".png" in said.out and "mmcycle.modalities.image:Image" in said.out
 
 
 def test_the_doctor_looks_at_the_machine_and_at_a_config(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

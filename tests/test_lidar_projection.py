@@ -1,7 +1,7 @@
 """A sweep on its sensor's grid: the nearest point of every pixel, where it really is, and the points again."""
 import dataclasses
 import re
-from math import cos, floor, pi, radians, sin
+from math import cos, floor, radians, sin
 from pathlib import Path
 
 import numpy as np

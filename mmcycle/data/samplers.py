@@ -9,11 +9,13 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
+import sys
 import warnings
 from collections import Counter
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
+from types import TracebackType
 from typing import Literal, NamedTuple
 
 import torch
@@ -267,6 +269,13 @@ def _heed_parent(worker: int) -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda number, frame: os._exit(0))
+    sys.excepthook = _unless_the_trainer_left
+
+
+def _unless_the_trainer_left(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """A batch that a leaving trainer no longer fetches breaks the pipe it would have gone through: nobody's mistake."""
+    if not issubclass(kind, EOFError | ConnectionError):
+        sys.__excepthook__(kind, error, trace)
 
 
 @lru_cache(maxsize=8)                           # two domains, and a batch may lie across two passes

@@ -4,11 +4,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import BinaryIO
 
-import numpy as np
 
 from mmcycle.errors import RecordingError
 from mmcycle.modalities.point_table import (
-    RESTORE, PointTable, check_count, header, read_binary, read_text, record_type, refuse_more, text_of, whole,
+    PointTable, check_count, header, read_binary, read_text, record_type, refuse_more, text_of, whole,
 )
 
 ORDERS = {"ascii": "=", "binary_little_endian": "<", "binary_big_endian": ">"}
