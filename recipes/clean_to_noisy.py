@@ -6,7 +6,7 @@ Smoke   python recipes/clean_to_noisy.py --smoke
 Yields  OUT/run (checkpoints, log.jsonl, samples, metrics.json, report.html),
         OUT/noisy (labels.csv, manifest.jsonl, report.html),
         OUT/held_out_noisy (manifest.jsonl), OUT/held_out_cleaned (manifest.jsonl)
-Expect  two CPU cores, half an hour; see docs/benchmarks.md for what was measured
+Expect  two CPU cores, ten minutes; see docs/benchmarks.md for what was measured
 """
 import argparse
 import os

@@ -6,6 +6,7 @@ of a domain: slot = step * global batch + place in the global batch. Shapes: B b
 """
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 import signal
@@ -270,6 +271,7 @@ def _heed_parent(worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda number, frame: os._exit(0))
     sys.excepthook = _unless_the_trainer_left
+    gc.freeze()                                 # what the trainer has thrown away is not finalised a second time here
 
 
 def _unless_the_trainer_left(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
