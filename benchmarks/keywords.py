@@ -16,18 +16,18 @@ from typing import NamedTuple
 
 import librosa
 import numpy as np
-import soundfile
 import torch
+from recordings import mixed, read, sound
 from torch import Tensor
 
 from mmcycle.config import load_config
 from mmcycle.files import write_json
 from mmcycle.generate.translator import Translator
 from mmcycle.metrics.downstream import Classifier, classifier, interval
-from mmcycle.metrics.noise_level import mix_at_snr, wada_snr
+from mmcycle.metrics.noise_level import wada_snr
 from mmcycle.metrics.sound import available, log_spectral_distance, stoi
 from mmcycle.metrics.sound_sets import sound_frechet, wasserstein_1
-from mmcycle.modalities.sound_files import Sound, write_sound
+from mmcycle.modalities.sound_files import write_sound
 from mmcycle.train.trainer import train
 
 RATE, DECIBELS = 16_000, (0.0, 15.0)
@@ -56,7 +56,7 @@ class Data:
         self.real = [_clip(root, row) for row in _rows(root, "noisy_speech") if row["label"] in WORDS]
         noises = _rows(root, "noise")
         self.noises = {
-            part: [_read(root / row["file"]) for row in noises if row["split"].startswith(part)] for part in ("train", "test")
+            part: [read(root / row["file"], RATE) for row in noises if row["split"].startswith(part)] for part in ("train", "test")
         }
         self.b, self.b_ratios = self.mixed([clip.wave for clip in self.other], "train")
         self.truth, self.truth_ratios = self.mixed([clip.wave for clip in self.test], "test")
@@ -67,16 +67,10 @@ class Data:
         """Waves with recorded noise at the given ratios, or at random ones."""
         ratios = ratios or [float(self.rng.uniform(*DECIBELS)) for _ in waves]
         kinds = self.noises[part]
-        return [self._mix(wave, kinds[self.rng.integers(len(kinds))], r) for wave, r in zip(waves, ratios)], ratios
+        return [mixed(wave, kinds[self.rng.integers(len(kinds))], r, RATE, self.rng) for wave, r in zip(waves, ratios)], ratios
 
     def whitened(self, waves: list[np.ndarray], ratios: list[float]) -> list[np.ndarray]:
-        return [self._mix(wave, self.rng.standard_normal(len(wave)), ratio) for wave, ratio in zip(waves, ratios)]
-
-    def _mix(self, wave: np.ndarray, noise: np.ndarray, ratio: float) -> np.ndarray:
-        noise = np.tile(noise, -(-len(wave) // len(noise)))
-        start = self.rng.integers(0, len(noise) - len(wave) + 1)
-        piece = np.ascontiguousarray(noise[start : start + len(wave)], dtype=np.float32)
-        return mix_at_snr(torch.from_numpy(wave), torch.from_numpy(piece), ratio, RATE).wave.float().numpy()
+        return [mixed(wave, self.rng.standard_normal(len(wave)), ratio, RATE, self.rng) for wave, ratio in zip(waves, ratios)]
 
 
 def features(wave: np.ndarray) -> Tensor:
@@ -92,7 +86,7 @@ def taught(data: Data, out: Path, config: str, seed: int, overrides: list[str]) 
         (out / name).mkdir(parents=True, exist_ok=True)
         for number, wave in enumerate(waves):
             if not (out / name / f"{number:04d}.flac").exists():
-                write_sound(_sound(wave, "PCM_16"), out / name / f"{number:04d}.flac")
+                write_sound(sound(wave, RATE, "PCM_16"), out / name / f"{number:04d}.flac")
     roots = [f"a.root={out / 'clean'}", f"b.root={out / 'noisy'}", f"run.seed={seed}"]
     ended = train(load_config(config, [*roots, *overrides]), out / "run")
     if ended.signal:
@@ -103,7 +97,7 @@ def taught(data: Data, out: Path, config: str, seed: int, overrides: list[str]) 
 def measured(data: Data, translator: Translator, seed: int) -> dict[str, dict[str, float]]:
     """Ours, white noise and recorded noise at the very same ratios, and the clean input, each by every measure."""
     clean = [clip.wave for clip in data.test]
-    made = [translator.perform(_sound(wave), seed=n) for n, wave in enumerate(clean)]
+    made = [translator.perform(sound(wave, RATE), seed=n) for n, wave in enumerate(clean)]
     ratios = [one.facts["snr_db"] for one in made]
     sets = {
         "clean input": clean,
@@ -129,7 +123,7 @@ def real_recordings(data: Data, translator: Translator, seed: int) -> dict[str, 
     changes: dict[str, Callable[[np.ndarray], np.ndarray] | None] = {
         "clean input": None,
         "white noise": lambda wave: data.whitened([wave], [float(rng.uniform(*DECIBELS))])[0],
-        "ours": lambda wave: translator(_sound(wave), seed=int(rng.integers(2**31))).samples[:, 0],
+        "ours": lambda wave: translator(sound(wave, RATE), seed=int(rng.integers(2**31))).samples[:, 0],
         "recorded noise": lambda wave: data.mixed([wave], "train")[0][0],
     }
     answers = torch.tensor([clip.word for clip in data.real])
@@ -223,16 +217,7 @@ def _rows(root: Path, part: str) -> list[dict[str, str]]:
 
 
 def _clip(root: Path, row: dict[str, str]) -> Clip:
-    return Clip(_read(root / row["file"]), WORDS.index(row["label"]) if row["label"] in WORDS else -1)
-
-
-def _read(path: Path) -> np.ndarray:
-    wave, rate = soundfile.read(path, dtype="float32")
-    return wave if rate == RATE else librosa.resample(wave, orig_sr=rate, target_sr=RATE)
-
-
-def _sound(wave: np.ndarray, subtype: str = "FLOAT") -> Sound:
-    return Sound(np.ascontiguousarray(wave[:, None], dtype=np.float32), RATE, subtype)
+    return Clip(read(root / row["file"], RATE), WORDS.index(row["label"]) if row["label"] in WORDS else -1)
 
 
 if __name__ == "__main__":

@@ -17,17 +17,16 @@ from typing import NamedTuple
 
 import librosa
 import numpy as np
-import soundfile
 import torch
+from recordings import mixed, read, sound
 from torch import Tensor
 
 from mmcycle.config import load_config
 from mmcycle.files import write_json
 from mmcycle.generate.translator import Translator
 from mmcycle.metrics.downstream import classifier, gap_closed, interval, sign_flip
-from mmcycle.metrics.noise_level import mix_at_snr
 from mmcycle.metrics.sound_sets import wasserstein_1
-from mmcycle.modalities.sound_files import Sound, write_sound
+from mmcycle.modalities.sound_files import write_sound
 from mmcycle.train.trainer import train
 
 RATE, PLACES = 8000, ("coffee_shop", "city", "train", "rain", "boat", "storm", "kitchen")
@@ -55,25 +54,17 @@ class Data:
         self.test: list[Noisy] = []
         self.test_clean: list[np.ndarray] = []
         for row in csv.DictReader((root / "fsdd" / "labels.csv").open(encoding="utf-8")):
-            wave, digit, take = _read(root / "fsdd" / row["file"]), int(row["digit"]), int(row["take"])
+            wave, digit, take = read(root / "fsdd" / row["file"], RATE), int(row["digit"]), int(row["take"])
             if take >= 10:
                 self.clean.append((wave, digit))
             else:
                 part, half = (self.heard, 0) if take >= 5 else (self.test, 1)
                 snr = rng.uniform(*DECIBELS)
-                part.append(Noisy(mixed(wave, self.noise(half, rng), snr, rng), digit, snr))
+                part.append(Noisy(mixed(wave, self.noise(half, rng), snr, RATE, rng), digit, snr))
                 self.test_clean += [wave] if take < 5 else []
 
     def noise(self, half: int, rng: np.random.Generator) -> np.ndarray:
         return self.noises[PLACES[rng.integers(len(PLACES))]][half]
-
-
-def mixed(wave: np.ndarray, noise: np.ndarray, snr: float, rng: np.random.Generator) -> np.ndarray:
-    """The wave with a random piece of the noise, at snr decibels below the level of its speech."""
-    noise = np.tile(noise, -(-len(wave) // len(noise)))
-    start = rng.integers(0, len(noise) - len(wave) + 1)
-    piece = torch.from_numpy(np.ascontiguousarray(noise[start : start + len(wave)], dtype=np.float32))
-    return mix_at_snr(torch.from_numpy(wave), piece, snr, RATE).wave.float().numpy()
 
 
 def features(wave: np.ndarray) -> Tensor:
@@ -92,13 +83,13 @@ def arms(data: Data, translator: Translator, seed: int) -> dict[str, Callable[[i
 
     def white(clip: int, rng: np.random.Generator) -> np.ndarray:
         wave = data.clean[clip][0]
-        return mixed(wave, rng.standard_normal(len(wave)), rng.uniform(*DECIBELS), rng)
+        return mixed(wave, rng.standard_normal(len(wave)), rng.uniform(*DECIBELS), RATE, rng)
 
     def recorded(clip: int, rng: np.random.Generator) -> np.ndarray:
-        return mixed(data.clean[clip][0], data.noise(0, rng), rng.uniform(*DECIBELS), rng)
+        return mixed(data.clean[clip][0], data.noise(0, rng), rng.uniform(*DECIBELS), RATE, rng)
 
     def ours(clip: int, rng: np.random.Generator) -> np.ndarray:
-        return translator(_sound(data.clean[clip][0]), seed=int(rng.integers(2**31))).samples[:, 0]
+        return translator(sound(data.clean[clip][0], RATE), seed=int(rng.integers(2**31))).samples[:, 0]
 
     def half(change: Change | None) -> Callable[[int], Tensor]:
         def samples(epoch: int) -> Tensor:
@@ -122,7 +113,7 @@ def taught(data: Data, out: Path, seed: int, overrides: list[str]) -> Translator
         folder.mkdir(parents=True, exist_ok=True)
         for number, wave in enumerate(waves):
             if not (folder / f"{number:04d}.wav").exists():
-                write_sound(_sound(wave), folder / f"{number:04d}.wav")
+                write_sound(sound(wave, RATE), folder / f"{number:04d}.wav")
     roots = [f"a.root={out / 'clean'}", f"b.root={out / 'noisy'}", f"run.seed={seed}"]
     ended = train(load_config(CONFIG, [*roots, *overrides]), out / "run")
     if ended.signal:
@@ -141,7 +132,7 @@ def measured(data: Data, translator: Translator, seed: int, epochs: int = EPOCHS
         made = classifier(lambda epoch: (samples(epoch), digits), 10, seed, epochs)
         scores[name] = {"noisy": made.accuracy(noisy, answers), "clean": made.accuracy(clean, answers)}
         print(f"seed {seed}  {name:<24} noisy {scores[name]['noisy']:5.1f}  clean {scores[name]['clean']:5.1f}", flush=True)
-    ratios = [translator.perform(_sound(wave), seed=n).facts["snr_db"] for n, (wave, _) in enumerate(data.clean[::8])]
+    ratios = [translator.perform(sound(wave, RATE), seed=n).facts["snr_db"] for n, (wave, _) in enumerate(data.clean[::8])]
     distance = wasserstein_1(torch.tensor(ratios), torch.tensor([one.snr for one in data.heard]))
     return scores | {"snr": {"mean": float(np.mean(ratios)), "spread": float(np.std(ratios)), "wasserstein": distance}}
 
@@ -187,17 +178,8 @@ def main() -> None:
 def _noises(root: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Place -> the two halves of all that was recorded there."""
     rows = list(csv.DictReader((root / "noise" / "labels.csv").open(encoding="utf-8")))
-    whole = {place: np.concatenate([_read(root / row["file"]) for row in rows if row["kind"] == place]) for place in PLACES}
+    whole = {place: np.concatenate([read(root / row["file"], RATE) for row in rows if row["kind"] == place]) for place in PLACES}
     return {place: (wave[: len(wave) // 2], wave[len(wave) // 2 :]) for place, wave in whole.items()}
-
-
-def _read(path: Path) -> np.ndarray:
-    wave, rate = soundfile.read(path, dtype="float32")
-    return wave if rate == RATE else librosa.resample(wave, orig_sr=rate, target_sr=RATE)
-
-
-def _sound(wave: np.ndarray) -> Sound:
-    return Sound(np.ascontiguousarray(wave[:, None], dtype=np.float32), RATE, "FLOAT")
 
 
 if __name__ == "__main__":

@@ -26,18 +26,12 @@ from mmcycle.modalities.sound_heads import swelling
 from mmcycle.testing import check_modality
 from tiny_sound import SMALL, config, sounds, speech, tiny_yaml, translator, white
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 REAL = Path(__file__).parents[2] / "shared" / "data" / "audio"
 needs_data = pytest.mark.skipif(not REAL.is_dir(), reason="needs ../shared/data")
 SILENT = -100.0                         # a log level that no sample hears
 CHANGES = {"any": {}, "gain": {"gain_db": (-40.0, 0.0)}, "noise": {}}
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def rng(seed: int = 0) -> torch.Generator:

@@ -1,6 +1,5 @@
 """A drive: camera and scanner on one car, and what KITTI's own definitions say of the files."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ from mmcycle.simulate.mesh import Semantic
 from mmcycle.simulate.scene import street
 
 pytest.importorskip("open3d")
+from small_sensor import Small  # noqa: E402
 from mmcycle.simulate.drive import (  # noqa: E402
     TO_CAMERA,
     camera_at,
@@ -22,18 +22,7 @@ from mmcycle.simulate.drive import (  # noqa: E402
     trajectory,
     write_drive,
 )
-from mmcycle.simulate.scanner import Pose, turn  # noqa: E402
-
-ROWS = np.linspace(2, -24, 16)
-
-
-@dataclass(frozen=True)
-class Small:
-    """A sensor of 16 x 128."""
-
-    elevations: tuple[float, ...] = tuple(float(angle) for angle in ROWS)
-    azimuths: tuple[float, ...] = tuple(float(angle) for angle in turn(128))
-    max_range: float = 80.0
+from mmcycle.simulate.scanner import Pose  # noqa: E402
 
 
 @pytest.fixture(scope="module")

@@ -14,17 +14,11 @@ from mmcycle.errors import UserError
 from mmcycle.modalities import log_mel
 from mmcycle.modalities.log_mel import FLOOR, GAINS, LOUDEST, LogMel, filter_bank, power_sum
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SOUNDS = Path(__file__).parents[2] / "shared" / "data" / "audio"
 DB = 20 / math.log(10)                  # decibels in one nat of magnitude
 real_sounds = pytest.mark.skipif(not SOUNDS.exists(), reason="needs the recordings of ../shared/data/audio")
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def rng(seed=0):

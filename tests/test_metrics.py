@@ -12,15 +12,9 @@ from mmcycle.metrics import distances
 from mmcycle.metrics.distances import RandomFeatures, frechet, kid, kid_interval, l1, ms_ssim, psnr, ssim, standardise
 from mmcycle.metrics.faithfulness import edges_added, edges_kept, luminance, structure
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SET = 64                                                        # recordings per set
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def pictures(seed: int, number: int = SET, channels: int = 3, size: int = 32) -> torch.Tensor:

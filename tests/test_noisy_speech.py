@@ -19,16 +19,10 @@ from mmcycle.modality import find_modality
 from mmcycle.simulate.noisy_speech import write_noisy_speech
 from mmcycle.simulate.speech_set import SpeechSet, write_flac, write_speech_set, write_table
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 soundfile = pytest.importorskip("soundfile")
 RATE = 16000
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

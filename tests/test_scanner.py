@@ -1,6 +1,6 @@
 """The scanner: geometry against worked distances, labels, and the sensor made by hand."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,21 +12,12 @@ from mmcycle.simulate.scene import street
 from mmcycle.simulate.street import write_street
 
 pytest.importorskip("open3d")
+from small_sensor import ROWS, Small  # noqa: E402
 from mmcycle.simulate import sensor_model  # noqa: E402
 from mmcycle.simulate.scanner import Pose, Scanner, boxes_seen, directions, scan, sensed, turn  # noqa: E402
 from mmcycle.simulate.sweep import SEMANTICKITTI, Sweep, remission, write_boxes, write_sweep  # noqa: E402
 
-ROWS = np.linspace(2, -24, 16)
 DATA = Path(__file__).parents[2] / "shared" / "data" / "lidar"
-
-
-@dataclass(frozen=True)
-class Small:
-    """A sensor of 16 x 128."""
-
-    elevations: tuple[float, ...] = tuple(float(angle) for angle in ROWS)
-    azimuths: tuple[float, ...] = tuple(float(angle) for angle in turn(128))
-    max_range: float = 80.0
 
 
 @pytest.fixture(scope="module")

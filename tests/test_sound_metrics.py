@@ -16,19 +16,13 @@ from mmcycle.metrics.noise_level import active_level_db, mix_at_snr, percentile_
 from mmcycle.metrics.sound import log_spectral_distance, multi_resolution_stft, si_sdr
 from mmcycle.metrics.sound_sets import noise_statistics, sound_frechet, wasserstein_1
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 RATE = 16000
 AUDIO = Path(__file__).parents[2] / "shared" / "data" / "audio"
 real_audio = pytest.mark.skipif(not AUDIO.is_dir(), reason="needs ../shared/data")
 needs_stoi = pytest.mark.skipif(not sound.available("stoi"), reason="needs pystoi")
 needs_pesq = pytest.mark.skipif(not sound.available("pesq"), reason="needs pesq")
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def white(seed: int, seconds: float = 1.0, level: float = 0.1) -> Tensor:

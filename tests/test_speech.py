@@ -14,15 +14,9 @@ from mmcycle.simulate.noises import NOISES, make_noise
 from mmcycle.simulate.speech import RATE, WORDS, Voice, coloured, say
 from mmcycle.simulate.speech_set import SpeechSet, write_flac, write_speech_set
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 MAN = Voice(pitch=110, tract=1.0, breath=0.02, pace=1.0)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def spoken(*words: str, seed: int = 0, voice: Voice = MAN, level_db: float = -26.0) -> np.ndarray:

@@ -24,16 +24,10 @@ from mmcycle.metrics.sweeps import (
 )
 from mmcycle.metrics.wasserstein import sliced_wasserstein, wasserstein
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 DATA = Path(__file__).parents[2] / "shared" / "data" / "lidar"
 BEAMS, COLUMNS = 32, 64
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def street(seed: int, number: int = 8) -> Sweeps:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mmcycle.errors import UserError
 from mmcycle.metrics.distances import frechet, standardise
+from mmcycle.metrics.wasserstein import wasserstein
 from mmcycle.metrics.waves import checked, log_mel
 
 BANDS, HOP = 16, 0.016                      # seconds
@@ -73,11 +74,7 @@ def wasserstein_1(x: Tensor, y: Tensor) -> float:
         raise UserError(f"two samples of numbers (N,) and (M,) are compared, got {tuple(x.shape)} and {tuple(y.shape)}")
     if not x.isfinite().all() or not y.isfinite().all():
         raise UserError("a sample has numbers that are not finite; leave them out and say how many they were")
-    x, y = x.double().sort().values, y.double().sort().values
-    places = torch.cat([x, y]).sort().values
-    below_x = torch.searchsorted(x, places[:-1], right=True) / len(x)
-    below_y = torch.searchsorted(y, places[:-1], right=True) / len(y)
-    return ((below_x.double() - below_y.double()).abs() * places.diff()).sum().item()
+    return wasserstein(x.double(), y.double())
 
 
 def _draw(fakes: list[Tensor], reals: list[Tensor], count: int, rng: torch.Generator) -> tuple[float, float, int]:

@@ -18,7 +18,7 @@ def wasserstein(fake: Tensor, real: Tensor) -> float:
     """The 1-Wasserstein distance of two samples (N,), (M,), in their unit: the area between their distributions."""
     if not fake.numel() or not real.numel():
         raise UserError(f"a distance of samples needs values on both sides, got {fake.numel()} and {real.numel()}")
-    fake, real = _ordered(fake.flatten().float()), _ordered(real.flatten().float())
+    fake, real = _ordered(fake.flatten()), _ordered(real.flatten())
     steps = _ordered(torch.cat([fake, real]))
     passed_fake, passed_real = (torch.searchsorted(one, steps[:-1], right=True) for one in (fake, real))
     apart = (passed_fake * len(real) - passed_real * len(fake)).abs()   # counted, so that equal samples give 0 exactly
