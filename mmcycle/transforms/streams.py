@@ -14,8 +14,9 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
 from mmcycle.errors import UserError
+from mmcycle.transforms.sensors import SENSORS, Boxes3D, wrap
 
-LABELS = (tv_tensors.BoundingBoxes, tv_tensors.Mask, tv_tensors.KeyPoints)     # they speak of a stream, and are none
+LABELS = (tv_tensors.BoundingBoxes, tv_tensors.Mask, tv_tensors.KeyPoints, Boxes3D)     # they speak of a stream only
 MODES = ("L", "RGB")                                # of Pillow's pictures: those of which every number is a shade
 MANY = 8                                            # that a message lists
 
@@ -65,26 +66,29 @@ class StreamTransform(v2.Transform, ABC):
     def _meant(self, leaves: list[tuple[pytree.KeyPath, Any]]) -> list[int]:
         """The places of the stream among the leaves."""
         if self.stream is not None:
-            below = [place for place, (path, _) in enumerate(leaves) if self._named(path)]
+            below = [place for place, (path, _) in enumerate(leaves) if stands_under(self.stream, path)]
             if not below:
-                raise UserError(f"{type(self).__name__}: the sample has no {self.stream!r}; it holds {_told(leaves)}")
+                raise UserError(f"{type(self).__name__}: the sample has no {self.stream!r}; it holds {told(leaves)}")
             fitting = below if len(below) == 1 else [place for place in below if self.fits(leaves[place][1])]
             return fitting or self._refuse(f"nothing under {self.stream!r}", leaves)
         found = [place for place, (_, leaf) in enumerate(leaves) if _may_be_guessed(leaf) and self.fits(leaf)]
         typed = [place for place in found if isinstance(leaves[place][1], tv_tensors.TVTensor | Pillow)]
-        if not typed and len(found) > 1:
-            names = " and ".join(pytree.keystr(leaves[place][0]) for place in found)
+        kinds = {type(leaf) if isinstance(leaf, SENSORS) else None for leaf in (leaves[place][1] for place in typed)}
+        if not typed and len(found) > 1 or len(kinds) > 1:
+            names = " and ".join(pytree.keystr(leaves[place][0]) for place in typed or found)
             raise UserError(f"{type(self).__name__}: {names} may each be {self.wants}; name one with stream=")
         return typed or found or self._refuse("nothing in the sample", leaves)
 
-    def _named(self, path: pytree.KeyPath) -> bool:
-        if isinstance(self.stream, int):
-            return bool(path) and isinstance(path[0], pytree.SequenceKey) and path[0].idx == self.stream
-        keys = [entry.key for entry in path if isinstance(entry, pytree.MappingKey)]
-        return self.stream in keys + [entry.name for entry in path if isinstance(entry, pytree.GetAttrKey)]
-
     def _refuse(self, what: str, leaves: list[tuple[pytree.KeyPath, Any]]) -> list[int]:
-        raise UserError(f"{type(self).__name__}: {what} is {self.wants}; it holds {_told(leaves)}")
+        raise UserError(f"{type(self).__name__}: {what} is {self.wants}; it holds {told(leaves)}")
+
+
+def stands_under(name: str | int, path: pytree.KeyPath) -> bool:
+    """Whether a leaf is, or lies below, what has this key anywhere in the sample, or this index in its tuple."""
+    if isinstance(name, int):
+        return bool(path) and isinstance(path[0], pytree.SequenceKey) and path[0].idx == name
+    keys = [entry.key for entry in path if isinstance(entry, pytree.MappingKey)]
+    return name in keys + [entry.name for entry in path if isinstance(entry, pytree.GetAttrKey)]
 
 
 def tensor_of(leaf: Tensor | Pillow) -> Tensor:
@@ -102,7 +106,7 @@ def like(made: Tensor, leaf: Tensor | Pillow) -> Tensor | Pillow:
     if isinstance(leaf, Pillow):
         return F.to_pil_image(made, mode=leaf.mode)
     made = made.to(leaf.device, leaf.dtype)
-    return tv_tensors.wrap(made, like=leaf) if isinstance(leaf, tv_tensors.TVTensor) else made
+    return wrap(made, like=leaf) if isinstance(leaf, tv_tensors.TVTensor) else made
 
 
 def described(leaf: Any) -> str:
@@ -112,11 +116,11 @@ def described(leaf: Any) -> str:
     return f"{type(leaf).__name__} of mode {leaf.mode!r}" if isinstance(leaf, Pillow) else type(leaf).__name__
 
 
-def _may_be_guessed(leaf: Any) -> bool:
-    return isinstance(leaf, Tensor | Pillow) and not isinstance(leaf, (*LABELS, tv_tensors.Video))
-
-
-def _told(leaves: list[tuple[pytree.KeyPath, Any]]) -> str:
+def told(leaves: list[tuple[pytree.KeyPath, Any]]) -> str:
     """['wave'] Tensor (1, 800) float32, ['label'] int"""
     words = [f"{pytree.keystr(path)} {described(leaf)}".lstrip() for path, leaf in leaves[:MANY]]
     return ", ".join(words) + (", ..." if len(leaves) > MANY else "") if words else "nothing"
+
+
+def _may_be_guessed(leaf: Any) -> bool:
+    return isinstance(leaf, Tensor | Pillow) and not isinstance(leaf, (*LABELS, tv_tensors.Video))

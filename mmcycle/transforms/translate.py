@@ -86,6 +86,19 @@ class Translate(StreamTransform):
         array = self.translator.target.to_array(made, tensor_of(inpt).numpy())
         return like(torch.from_numpy(np.require(array, requirements=["C", "W"])), inpt)
 
+    def check_outputs(self, values: list[Any], made: dict[int, Any]) -> None:
+        """Where points are lost, refuse what still tells something of each of them."""
+        for place, new in made.items():
+            count, left = (len(one) if isinstance(one, Tensor) else 0 for one in (values[place], new))
+            beside = (value for other, value in enumerate(values) if other not in made and isinstance(value, Tensor))
+            of_all = next((value for value in beside if count != left and value.ndim and len(value) == count), None)
+            if of_all is not None:
+                raise UserError(
+                    f"Translate: of {count} points {left} are left, and {described(of_all)} beside them speaks of all; "
+                    "make it further columns of the points, which go with them, or take range images, which keep "
+                    "their pixels"
+                )
+
     def extra_repr(self) -> str:
         sensor = type(self.translator.source).__name__
         return ", ".join(filter(None, [sensor, super().extra_repr()]))
