@@ -13,8 +13,10 @@ from typing import Any
 
 from mmcycle.data.layouts.coco import image_paths, read_coco
 from mmcycle.data.layouts.layout import Tree, stem
-from mmcycle.data.layouts.table import read_rows, to_json
+from mmcycle.data.layouts.streams import LISTING
+from mmcycle.data.layouts.table import read_lines, read_rows, to_json
 from mmcycle.data.records import Collection
+from mmcycle.errors import UserError
 
 Names = Mapping[tuple[str, int], Mapping[str, str]]     # (key, copy) -> stream -> the path that was written
 
@@ -46,13 +48,18 @@ def remap(collection: Collection, table: str, names: Names) -> bytes:
 
     COCO json, CSV, TSV, JSON Lines and lists of names (.txt) are rewritten; a table that names no record is returned as
     it is, and so is every table when each record was written once under its own name. Rows of records that are not in
-    `names` (quarantined ones) go; rows that speak of no record stay.
+    `names` (quarantined ones) go; rows that speak of no record stay. UserError: tables of nuScenes know no copies.
     """
     path = collection.root / table
     suffix = path.suffix.lower()
-    if not _changes(collection, names):
+    if not changes(collection, names):
         return path.read_bytes()
     written = _Written(collection, names)
+    if collection.layout == "nuscenes" and suffix == ".json" and any(copy for _, copy in names):
+        raise UserError(f"{path}: the tables of nuScenes name one recording for each sensor and moment, so they cannot "
+                        "name copies; write one copy, or several data sets with different seeds")
+    if collection.layout == "streams" and table == LISTING:
+        return _remap_listing(collection, written)
     if suffix == ".json" and collection.layout == "coco":
         return _remap_coco(collection, table, written)
     if suffix in (".csv", ".tsv", ".jsonl"):
@@ -60,6 +67,12 @@ def remap(collection: Collection, table: str, names: Names) -> bytes:
     if suffix == ".txt":
         return _remap_list(collection, table, written)
     return path.read_bytes()
+
+
+def changes(collection: Collection, names: Names) -> bool:
+    """Whether anything is called otherwise than in the source, is missing, or is there more than once."""
+    same = {(record.key, 0): record.streams for record in collection.records}
+    return {item: dict(streams) for item, streams in names.items()} != same
 
 
 class _Written:
@@ -81,10 +94,20 @@ class _Written:
         return [(copy, self.names[key, copy].get(stream, copy_name(path, copy))) for copy in self.copies[key]]
 
 
-def _changes(collection: Collection, names: Names) -> bool:
-    """Whether anything is called otherwise than in the source, is missing, or is there more than once."""
-    same = {(record.key, 0): record.streams for record in collection.records}
-    return {item: dict(streams) for item, streams in names.items()} != same
+def _remap_listing(collection: Collection, written: _Written) -> bytes:
+    """streams.jsonl: a line for each copy, in the order of the original's lines."""
+    out = []
+    for _, row in read_lines(collection.root / LISTING):
+        for copy in written.copies[row["key"]]:
+            streams = {name: written.names[row["key"], copy][name] for name in row["streams"]}
+            fresh = row | {"key": copy_name(row["key"], copy), "streams": streams}
+            named = {path: copy_name(path.removeprefix("./"), copy) for path in row.get("labels", ())}
+            if isinstance(row.get("labels"), dict):
+                fresh["labels"] = {named[path]: of for path, of in row["labels"].items()}
+            elif named:
+                fresh["labels"] = list(named.values())
+            out.append(to_json(fresh) + b"\n")
+    return b"".join(out)
 
 
 def _remap_coco(collection: Collection, table: str, written: _Written) -> bytes:

@@ -8,11 +8,15 @@ from typing import Literal, NamedTuple
 
 from mmcycle import files
 from mmcycle.data import labels as label_files
+from mmcycle.data.shards import shards_of
 from mmcycle.errors import MmcycleError, UserError
 from mmcycle.generate import ledger
 from mmcycle.generate.engines import run_local
 from mmcycle.generate.manifest import MANIFEST, QUARANTINE, Label, Quarantined, Row, from_line, read_rows, to_line
-from mmcycle.generate.plan import Item, Plan, check_begun, choose, outline, outputs, plan_generation, table_name
+from mmcycle.generate.packing import TO, Delivery, deliver
+from mmcycle.generate.plan import (
+    Item, Plan, check_begun, choose, outline, outputs, plan_generation, readable, table_name,
+)
 from mmcycle.generate.shard import Loader, Outcome, Portion, Share, Translates
 
 
@@ -55,6 +59,8 @@ def generate(
     on_error: Literal["stop", "quarantine"] = "stop",
     strength: tuple[float, float] = (1.0, 1.0),
     labels: Literal["keep", "class"] = "keep",
+    to: Literal["folder", "webdataset", "hf"] = "folder",
+    shard_mb: int = 256,
     dry_run: bool = False,
     progress: Callable[[Job], None] = lambda job: None,
     load: Loader = load_translator,
@@ -67,12 +73,26 @@ def generate(
     Labels are copied byte for byte. So are tables, unless there are several copies or something is quarantined: then
     they are rewritten, to name every copy that exists and nothing that does not.
 
+    The source may also be WebDataset shards or a Hugging Face data set on disk, and `to` packs the new one into such
+    shards, of at most `shard_mb` MB where a sample allows: see `generate.packing`.
+
     UserError: the job cannot begin. RecordingError: a recording is broken and on_error is "stop".
     MmcycleError: a full disk, a dead worker. Interrupted: a signal. In each case what is done is kept.
     """
     choose("engine", engine, ("local",))
+    choose("to", to, TO)
     if devices < 1:
         raise UserError(f"devices is {devices}; it must be 1 or more")
+    shards = shards_of(Path(source)) if Path(source).is_dir() else []
+    if shards or to != "folder":
+        def make(folder: Path, loose: Path, dry: bool) -> Job:
+            return generate(
+                folder, loose, with_, layout=layout, copies=copies, seed=seed, devices=devices, engine=engine,
+                on_error=on_error, strength=strength, labels=labels, dry_run=dry, progress=progress, load=load,
+            )
+
+        delivery = Delivery(Path(source), Path(out), to, shard_mb, shards, make, lambda: readable(with_, load))
+        return deliver(delivery, dry_run)
     plan = plan_generation(Path(source), Path(out), with_, layout, copies, seed, on_error, strength, labels, load)
     job = Job(0, 0, 0, len(plan.items), plan.task.out / MANIFEST, outline(plan), plan.collection.strays)
     if dry_run:
@@ -178,10 +198,10 @@ def _write_table(plan: Plan, table: str, rows: dict[Item, Row]) -> Label:
     name = table_name(table)
     original, target = plan.task.source / table, files.inside(plan.task.out, name)
     before = files.sha256(original)
-    if plan.task.copies == 1 and len(rows) == len(plan.items):
+    names = {item: {stream: entry.output for stream, entry in row.streams.items()} for item, row in rows.items()}
+    if not label_files.changes(plan.collection, names):
         files.copy_atomic(original, target)
     else:
-        names = {item: {stream: entry.output for stream, entry in row.streams.items()} for item, row in rows.items()}
         text = label_files.remap(plan.collection, table, names)
         files.write_atomic(target, lambda temporary: temporary.write_bytes(text) and None)
     after = files.sha256(target)

@@ -53,6 +53,12 @@ def source_of(out: Path) -> Path | None:
     return None if job is None else Path(job["source"])
 
 
+def shards(out: Path) -> dict[str, str]:
+    """Shard -> its SHA-256, of a finished job that was packed."""
+    told = (read_job(out) or {}).get("shards")
+    return {name: str(digest) for name, digest in told.items()} if isinstance(told, dict) else {}
+
+
 @contextmanager
 def alone(out: Path) -> Iterator[None]:
     """One process at a time works on OUT; UserError names the other one. What the disk refuses is an MmcycleError."""

@@ -10,18 +10,20 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
 from mmcycle import files
+from mmcycle.data.shards import MARK, divide, hashes
 from mmcycle.errors import UserError
 from mmcycle.generate import ledger
 
 MANIFEST = "manifest.jsonl"
 QUARANTINE = "quarantine.jsonl"
 REPORT = "report.html"
+CARD = "README.md"                              # of a data set in shards
 OWN = (MANIFEST, QUARANTINE, REPORT)            # top-level names that a source's own files cannot have in OUT
 
 Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -161,6 +163,7 @@ class _Check:
         self.source = source if source is not None and source.is_dir() else None
         self.problems: list[str] = []
         self.seen: dict[str, str] = {}              # output -> the hash that the manifest gives it
+        self.shards: dict[Path, dict[str, str]] = {}        # shard -> the hash of everything in it, now
         self.originals: dict[str, str | None] = {}  # source path -> its hash now
         self.labels: set[str] = set()
         self.rows = self.quarantined = 0
@@ -185,18 +188,32 @@ class _Check:
             return False
         self.seen[relative] = expected
         try:
-            path = files.inside(self.out, relative)
-            if not path.is_file():
+            found = self._hash_of(self.out, relative)
+            if found is None:
                 self.problems.append(f"{relative}: is missing")
-            elif files.sha256(path) != expected:
+            elif found != expected:
                 self.problems.append(f"{relative}: its bytes are not those that were written")
         except (UserError, OSError) as error:
             self.problems.append(f"{relative}: {error}" if isinstance(error, OSError) else str(error))
         return True
 
+    def _hash_of(self, root: Path, relative: str) -> str | None:
+        """Of a file, or of what is in a shard: "train-000000.tar!7.png"; None where there is none."""
+        shard, inner = divide(relative)
+        path = files.inside(root, shard)
+        if not path.is_file():
+            return None
+        return self._in(path).get(inner) if inner else files.sha256(path)
+
+    def _in(self, shard: Path) -> dict[str, str]:
+        if shard not in self.shards:
+            self.shards[shard] = {}                     # a broken one is told once
+            self.shards[shard] = dict(hashes(shard))
+        return self.shards[shard]
+
     def _original(self, entry: Output | Label) -> None:
         """Compare what was copied or translated with its source, where the source is still there."""
-        if self.source is None:
+        if self.source is None or entry.source.startswith(MARK):       # it was made while the shards were unpacked
             return
         now = self._hash_now(entry.source)
         if now is None:
@@ -208,18 +225,24 @@ class _Check:
 
     def _hash_now(self, relative: str) -> str | None:
         if relative not in self.originals:
-            path = PurePosixPath(relative)
-            safe = not path.is_absolute() and ".." not in path.parts and "\0" not in relative
-            there = safe and (self.source / path).is_file()
-            self.originals[relative] = files.sha256(self.source / path) if there else None
+            try:
+                self.originals[relative] = self._hash_of(self.source, relative)
+            except (UserError, OSError):
+                self.originals[relative] = None
         return self.originals[relative]
 
     def strangers(self) -> None:
-        """Files that the manifest does not know."""
+        """Files that the manifest does not know, and shards that are not as they were written."""
+        packed = {divide(name)[0] for name in self.seen if divide(name)[1]}
+        own = {*OWN, *packed, CARD} if packed else {*OWN}
+        for name, written in ledger.shards(self.out).items():
+            path = files.inside(self.out, name)
+            if path.is_file() and files.sha256(path) != written:
+                self.problems.append(f"{name}: its bytes are not those that were written")
         try:
             for path in files.walk(self.out):
                 relative = path.relative_to(self.out).as_posix()
-                if relative not in self.seen and relative not in OWN:
+                if relative not in self.seen and relative not in own:
                     self.problems.append(f"{relative}: the manifest does not know this file")
         except UserError as error:
             self.problems.append(str(error))

@@ -3,8 +3,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -13,14 +14,16 @@ from typing import Any
 import mmcycle
 from mmcycle.data import labels as label_files
 from mmcycle.data.layouts import scan
+from mmcycle.data.layouts.streams import LISTING
 from mmcycle.data.records import Collection
 from mmcycle.errors import UserError
 from mmcycle.generate import ledger
 from mmcycle.generate.manifest import MANIFEST, OWN, QUARANTINE, Quarantined, Row, from_line
-from mmcycle.generate.shard import Loader, Share, Task, Translates, load_translators, output_name
+from mmcycle.generate.parts import parts_of
+from mmcycle.generate.shard import Loader, Share, Task, Translates, load_translators
 
 Item = tuple[str, int]                  # key, copy
-LIBRARIES = ("torch", "numpy", "pillow", "soundfile")       # those that decide the bytes of an output
+LIBRARIES = ("torch", "numpy", "pillow", "soundfile")       # those that decide the bytes of an output; of clips: av
 
 
 @dataclass(frozen=True)
@@ -55,11 +58,13 @@ def plan_generation(
     if not runs:
         raise UserError("no stream is to be translated; name one with its run: --with image=runs/day_to_night:ab")
     task = Task(source=source, out=out, runs=runs, load=load, copies=copies, seed=seed, strength=strength,
-                keeps_labels=labels == "keep", quarantines=on_error == "quarantine", versions=_versions())
+                keeps_labels=labels == "keep", quarantines=on_error == "quarantine", versions=_versions(LIBRARIES))
     translators = load_translators(task, Share())
     _check_copies(copies, strength, translators)
     collection = scan(source, {stream: one.source.suffixes for stream, one in translators.items()}, layout)
-    _check_streams(collection, translators)
+    clips = _check_streams(collection, translators)
+    versions = _versions((*LIBRARIES, "av")) if clips else task.versions
+    task = replace(task, versions=versions, shared=_check_shared(collection, translators))
     _check_labels(collection, translators, labels)
     tables = tuple(name for name in collection.tables if not _is_our_own(source, name)) if labels == "keep" else ()
     plan = Plan(task, collection, translators, tables, _identity(task, collection, translators))
@@ -67,6 +72,12 @@ def plan_generation(
     check_begun(plan)
     _check_tables(plan)
     return plan
+
+
+def readable(with_: Mapping[str, str], load: Loader) -> dict[str, tuple[str, ...]]:
+    """Stream -> the suffixes that its run reads."""
+    runs = {stream: _parse_run(stream, str(value)) for stream, value in with_.items()}
+    return {stream: load(*run, Share()).source.suffixes for stream, run in runs.items()}
 
 
 def outline(plan: Plan) -> str:
@@ -89,8 +100,8 @@ def outline(plan: Plan) -> str:
         first, why = collection.strays[0]
         lines.append(f"  left out: {len(collection.strays)} files that no record claims, such as {first} ({why})")
     for record in collection.records[:3]:
-        for stream, path in record.streams.items():
-            lines.append(f"  {path} -> {output_name(path, 0, plan.translators.get(stream))}")
+        for part in parts_of(record, plan.translators):
+            lines.append(f"  {part.path} -> {part.output(0)}{f' ({part.name})' if part.joint else ''}")
     return "\n".join(lines)
 
 
@@ -131,31 +142,50 @@ def _check_copies(copies: int, strength: tuple[float, float], translators: dict[
                         "give a range of strengths, such as 0.5 to 1.0, or one copy")
 
 
-def _check_streams(collection: Collection, translators: dict[str, Translates]) -> None:
+def _check_streams(collection: Collection, translators: dict[str, Translates]) -> bool:
+    """Every run has its stream, and every recording is one that its run reads; True where some of them are clips."""
     if not collection.records:
         raise UserError(f"{collection.root}: the layout {collection.layout!r} found no records in it")
     known = sorted({stream for record in collection.records for stream in record.streams})
-    for stream, translator in translators.items():
+    for stream in translators:
         if stream not in known:
             hint = get_close_matches(stream, known, n=1)
             raise UserError(f"--with {stream}: {collection.root} has no stream of that name."
                             f"{f' Did you mean {hint[0]!r}?' if hint else ''} It has: {', '.join(known)}.")
-        for record in collection.records:
-            path = record.streams.get(stream)
-            if path is not None and not path.lower().endswith(translator.source.suffixes):
-                allowed = ", ".join(translator.source.suffixes)
-                raise UserError(f"{path}: the run of stream {stream!r} reads {allowed}, not this")
+    return any([part.joint for record in collection.records for part in parts_of(record, translators)])
+
+
+def _check_shared(collection: Collection, translators: dict[str, Translates]) -> frozenset[str]:
+    """The files that several records have: each gets a copy, but one that is translated can have one origin only."""
+    claims = Counter(
+        path for record in collection.records for path in {*record.streams.values(), *record.labels}
+    )
+    shared = frozenset(path for path, times in claims.items() if times > 1)
+    for record in collection.records if shared else ():
+        for part in parts_of(record, translators):
+            if part.translator is not None and part.path in shared:
+                raise UserError(f"{part.path}: is to be translated for the record {record.key!r}, and belongs to "
+                                "others too; leave it in one of them, or copy the file")
+    return shared
 
 
 def _check_labels(collection: Collection, translators: dict[str, Translates], labels: str) -> None:
-    """A box in a photograph is no box in a sweep: across modalities only what is true of the whole record carries."""
-    crossing = [stream for stream, one in translators.items() if type(one.source) is not type(one.target)]
-    found = [*(record.labels[0] for record in collection.records if record.labels), *collection.tables]
-    if crossing and found and labels == "keep":
-        one = translators[crossing[0]]
-        sensors = f"made for {type(one.source).__name__} do not hold for {type(one.target).__name__}"
-        raise UserError(f"{found[0]}: labels {sensors} (stream {crossing[0]!r}); "
-                        "keep only classes and other tags with labels='class'")
+    """A box in a photograph is no box in a sweep: what speaks of a stream does not hold when its sensor is another."""
+    crossing = {stream: one for stream, one in translators.items() if type(one.source) is not type(one.target)}
+    if not crossing or labels != "keep":
+        return
+    for stream, one in crossing.items():
+        found = [path for record in collection.records for path in record.labels if stream in record.streams_of(path)]
+        found += [table for table in collection.tables if not _only_lists(collection, table)]
+        if found:
+            sensors = f"made for {type(one.source).__name__} do not hold for {type(one.target).__name__}"
+            raise UserError(f"{found[0]}: labels {sensors} (stream {stream!r}); "
+                            "keep only classes and other tags with labels='class'")
+
+
+def _only_lists(collection: Collection, table: str) -> bool:
+    """Whether a table says of files nothing but what they are, and is written anew with their names."""
+    return collection.layout == "streams" and table == LISTING
 
 
 def _check_names(plan: Plan) -> None:
@@ -172,13 +202,12 @@ def _check_names(plan: Plan) -> None:
 
 def _check_tables(plan: Plan) -> None:
     """A table that cannot be rewritten is refused now, not after a night of work."""
-    if plan.task.copies > 1:
-        names = {
-            (record.key, copy): {
-                stream: output_name(path, copy, plan.translators.get(stream)) for stream, path in record.streams.items()
-            }
-            for record in plan.collection.records for copy in range(plan.task.copies)
-        }
+    names = {
+        (record.key, copy): {stream: part.output(copy) for part in parts for stream in part.streams}
+        for record in plan.collection.records for parts in [parts_of(record, plan.translators)]
+        for copy in range(plan.task.copies)
+    }
+    if label_files.changes(plan.collection, names):
         for table in plan.tables:
             label_files.remap(plan.collection, table, names)
 
@@ -188,8 +217,8 @@ def outputs(plan: Plan) -> list[tuple[str, tuple[str, int]]]:
     named = [(table_name(table), (table, 0)) for table in plan.tables]
     for record in plan.collection.records:
         for copy in range(plan.task.copies):
-            for stream, path in record.streams.items():
-                named.append((output_name(path, copy, plan.translators.get(stream)), (path, copy)))
+            for part in parts_of(record, plan.translators):
+                named.append((part.output(copy), (part.path, copy)))
             for path in record.labels if plan.task.keeps_labels else ():
                 named.append((label_files.copy_name(path, copy), (path, copy)))
     return named
@@ -241,9 +270,9 @@ def _identity(task: Task, collection: Collection, translators: dict[str, Transla
     }
 
 
-def _versions() -> dict[str, str]:
+def _versions(libraries: tuple[str, ...]) -> dict[str, str]:
     found = {"mmcycle": mmcycle.__version__}
-    for library in LIBRARIES:
+    for library in libraries:
         try:
             found[library] = version(library)
         except PackageNotFoundError:

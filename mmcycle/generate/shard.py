@@ -16,6 +16,7 @@ from mmcycle.data.records import Record
 from mmcycle.errors import MmcycleError, RecordingError
 from mmcycle.generate.ledger import Journal
 from mmcycle.generate.manifest import Label, Model, Output, Quarantined, Row, item_seed, scrub, to_line
+from mmcycle.generate.parts import Part, parts_of
 from mmcycle.modality import Modality
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class Task:
     keeps_labels: bool                                  # False: only tags are kept
     quarantines: bool
     versions: dict[str, str]
+    shared: frozenset[str] = frozenset()                # files that several records have, copied into each
 
 
 class Portion(NamedTuple):
@@ -88,12 +90,12 @@ class Broken(RecordingError):
 
 
 class _Loaded(NamedTuple):
-    raws: dict[str, Any]
+    raws: dict[str, Any]                                # source path -> recording, of the parts that are translated
     hashes: dict[str, str]                              # source path -> sha256
 
 
 class _Item(NamedTuple):
-    raws: dict[str, Any]
+    raws: dict[str, Any]                                # source path -> translation
     hashes: dict[str, str]
     facts: dict[str, float]                             # "audio.snr_db" -> number: see Modality.carry_out
 
@@ -108,8 +110,9 @@ def translate_shard(
 ) -> None:
     """Write every (record, copy) of the portions and journal each; the one in hand is finished when `stopping`.
 
-    While one recording is in the model, the next are read and those before are written. RecordingError names the
-    first broken recording, unless the task quarantines; MmcycleError a disk that takes no more.
+    While one recording is in the model, the next are read and those before are written. A clip is read, translated and
+    written piece by piece, so it is finished here, alone with the model. RecordingError names the first broken
+    recording, unless the task quarantines; MmcycleError a disk that takes no more.
     """
     translators = translators or load_translators(task, Share())
     behind: deque[Future[Outcome]] = deque()
@@ -121,10 +124,11 @@ def translate_shard(
                     if stopping():
                         return
                     item = _translate(task, translators, portion.record, copy, loading)
-                    while len(behind) >= (1 if isinstance(item, Broken) else WRITERS):
+                    alone = isinstance(item, Broken) or any(one.joint for one in parts_of(portion.record, translators))
+                    while len(behind) >= (1 if alone else WRITERS):
                         tell(behind.popleft().result())
                     behind.append(writer.submit(_finish, task, translators, journal, portion.record, copy, item))
-                    if isinstance(item, Broken):            # it may stop the job: nothing is begun before that is known
+                    if alone:               # what is broken may stop the job: nothing is begun before that is known
                         tell(behind.popleft().result())
         finally:
             while behind:
@@ -134,15 +138,6 @@ def translate_shard(
 def load_translators(task: Task, share: Share) -> dict[str, Translates]:
     """Stream -> its translator, as one of several workers loads it."""
     return {stream: task.load(run, direction, share) for stream, (run, direction) in task.runs.items()}
-
-
-def output_name(path: str, copy: int, translator: Translates | None) -> str:
-    """Where copy `copy` of a recording stands in OUT; another suffix only where the other sensor cannot write it."""
-    if translator is not None:
-        suffix = PurePosixPath(path).suffix
-        if not path.lower().endswith(translator.target.suffixes):
-            path = path.removesuffix(suffix) + translator.target.suffixes[0]
-    return labels.copy_name(path, copy)
 
 
 def strength_of(task: Task, seed: int, copy: int) -> float:
@@ -165,11 +160,12 @@ def _read_ahead(
 
 def _read(task: Task, translators: dict[str, Translates], record: Record) -> _Loaded:
     raws, hashes = {}, {}
-    for stream, relative in record.streams.items():
-        hashes[relative] = _attempt(task, stream, relative, "read", lambda: files.sha256(task.source / relative))
-        if stream in translators:
-            load = translators[stream].source.load
-            raws[stream] = _attempt(task, stream, relative, "read", lambda: load(task.source / relative))
+    for part in parts_of(record, translators):
+        place = task.source / part.path
+        hashes[part.path] = _attempt(task, part.name, part.path, "read", lambda: files.sha256(place))
+        if part.translator is not None:
+            load = part.translator.source.load
+            raws[part.path] = _attempt(task, part.name, part.path, "read", lambda: load(place))
     for relative in record.labels if task.keeps_labels else ():
         hashes[relative] = _attempt(task, "label", relative, "read", lambda: files.sha256(task.source / relative))
     return _Loaded(raws, hashes)
@@ -184,11 +180,13 @@ def _translate(
         seed = item_seed(task.seed, record.key, copy)
         strength = strength_of(task, seed, copy)
         raws, facts = {}, {}
-        for stream, raw in loaded.raws.items():
-            act = translators[stream].perform
-            made = _attempt(task, stream, record.streams[stream], "translated", lambda: act(raw, strength, seed))
-            raws[stream] = made.raw
-            facts |= {f"{stream}.{name}": value for name, value in made.facts.items()}
+        for part in parts_of(record, translators):
+            if part.translator is not None:
+                act, raw = part.translator.perform, loaded.raws[part.path]
+                made = _attempt(task, part.name, part.path, "translated", lambda: act(raw, strength, seed))
+                raws[part.path] = made.raw
+                start = "" if part.joint else f"{part.name}."
+                facts |= {f"{start}{name}": value for name, value in made.facts.items()}
         return _Item(raws, loaded.hashes, facts)
     except Broken as broken:
         return broken
@@ -204,9 +202,9 @@ def _finish(
             return Outcome(record.key, copy, quarantined=False)
         except Broken as broken:
             item = broken
-    written = [output_name(relative, copy, translators.get(stream)) for stream, relative in record.streams.items()]
-    written += [labels.copy_name(relative, copy) for relative in record.labels if task.keeps_labels]
-    for name in written:                                # no half record
+    written = {part.path: part.output(copy) for part in parts_of(record, translators)}
+    written |= {relative: labels.copy_name(relative, copy) for relative in record.labels if task.keeps_labels}
+    for name in (name for relative, name in written.items() if relative not in task.shared):    # no half record
         files.inside(task.out, name).unlink(missing_ok=True)
     if not task.quarantines:
         advice = "What is done is kept; go on without this one: --on-error quarantine"
@@ -218,19 +216,15 @@ def _finish(
 
 def _write(task: Task, translators: dict[str, Translates], record: Record, copy: int, item: _Item) -> Row:
     seed = item_seed(task.seed, record.key, copy)
-    streams = {}
-    for stream, relative in record.streams.items():
-        name = output_name(relative, copy, translators.get(stream))
-        if stream in translators:
-            save, raw = translators[stream].target.save, item.raws[stream]
-            digest = _put(task, stream, relative, name, lambda temporary: save(raw, temporary))
-        else:
-            digest = _put(task, stream, relative, name, lambda temporary: _copy(task.source / relative, temporary))
-        streams[stream] = Output(source=relative, source_sha256=item.hashes[relative], output=name, sha256=digest,
-                                 translated=stream in translators)
+    outputs = {part.path: _write_part(task, part, copy, item) for part in parts_of(record, translators)}
+    streams = {
+        stream: Output(source=relative, source_sha256=item.hashes[relative], output=outputs[relative][0],
+                       sha256=outputs[relative][1], translated=stream in translators)
+        for stream, relative in record.streams.items()
+    }
     return Row(
         key=record.key, copy=copy, streams=streams, tags=dict(record.tags), seed=seed, versions=task.versions,
-        labels=tuple(_label(task, translators, relative, copy, item)
+        labels=tuple(_label(task, translators, record, relative, copy, item)
                      for relative in (record.labels if task.keeps_labels else ())),
         model={stream: Model(sha256=one.sha256, direction=one.direction, run=str(one.run))
                for stream, one in translators.items()},
@@ -238,12 +232,25 @@ def _write(task: Task, translators: dict[str, Translates], record: Record, copy:
     )
 
 
-def _label(task: Task, translators: dict[str, Translates], relative: str, copy: int, item: _Item) -> Label:
+def _write_part(task: Task, part: Part, copy: int, item: _Item) -> tuple[str, str]:
+    """Write one file of a record; its name and sha256."""
+    name, place = part.output(copy), task.source / part.path
+    if part.translator is None:
+        return name, _put(task, part.name, part.path, name, lambda temporary: _copy(place, temporary))
+    save, raw = part.translator.target.save, item.raws[part.path]
+    return name, _put(task, part.name, part.path, name, lambda temporary: save(raw, temporary))
+
+
+def _label(
+    task: Task, translators: dict[str, Translates], record: Record, relative: str, copy: int, item: _Item
+) -> Label:
     """Write one label file under the name of the copy: byte for byte, unless a sensor knows that it must change."""
     source, name = task.source / relative, labels.copy_name(relative, copy)
+    about = {record.streams[stream] for stream in record.streams_of(relative)}
+    parts = [part for part in parts_of(record, translators) if part.translator is not None and part.path in about]
 
     def write(temporary: Path) -> None:
-        if not any(translators[stream].target.relabel(source, temporary, raw) for stream, raw in item.raws.items()):
+        if not any(part.translator.target.relabel(source, temporary, item.raws[part.path]) for part in parts):
             _copy(source, temporary)
 
     digest = _put(task, "label", relative, name, write)

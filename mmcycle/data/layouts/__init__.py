@@ -8,16 +8,20 @@ from mmcycle.errors import UserError
 
 GROUP = "mmcycle.layouts"                       # of entry points
 BUILTIN = {                                     # in the order in which they are tried; the last two fit almost anything
-    "kitti": "mmcycle.data.layouts.parallel:Kitti",
-    "semantickitti": "mmcycle.data.layouts.parallel:SemanticKitti",
+    "streams": "mmcycle.data.layouts.streams:NamedStreams",
+    "kitti": "mmcycle.data.layouts.kitti:Kitti",
+    "semantickitti": "mmcycle.data.layouts.kitti:SemanticKitti",
+    "nuscenes": "mmcycle.data.layouts.nuscenes:NuScenes",
     "cityscapes": "mmcycle.data.layouts.parallel:Cityscapes",
     "voc": "mmcycle.data.layouts.parallel:Voc",
     "coco": "mmcycle.data.layouts.coco:Coco",
     "yolo": "mmcycle.data.layouts.parallel:Yolo",
     "table": "mmcycle.data.layouts.table:Table",
+    "clips": "mmcycle.data.layouts.clips:Clips",
     "classes": "mmcycle.data.layouts.classes:ClassFolders",
     "folder": "mmcycle.data.layouts.folder:Folder",
 }
+SURE = ("streams",)                             # written for mmcycle alone: who has its listing means it
 WEAK = ("classes", "folder")
 
 
@@ -51,6 +55,7 @@ def _detect(tree: Tree, streams: Streams) -> tuple[str, str]:
             reason = find_layout(name).recognises(tree, suffixes)
             if reason:
                 found[name] = reason
+    found = {name: found[name] for name in SURE if name in found} or found
     if len(found) > 1:
         reasons = "; ".join(f"{name} because {reason}" for name, reason in found.items())
         raise UserError(

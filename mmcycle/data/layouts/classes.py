@@ -20,7 +20,7 @@ class ClassFolders(Layout):
     name: ClassVar[str] = "classes"
 
     def recognises(self, tree: Tree, suffixes: tuple[str, ...]) -> str:
-        folders = [_class_of(file) for file in tree.ending(suffixes)]
+        folders = [class_of(file) for file in tree.ending(suffixes)]
         classes = {name for name in folders if name}
         if len(classes) < 2 or None in folders:
             return ""
@@ -36,7 +36,7 @@ class ClassFolders(Layout):
 
 def _tagged(tree: Tree, record: Record) -> Record:
     path = next(iter(record.streams.values()))
-    name = _class_of(path)
+    name = class_of(path)
     if name is None:
         raise UserError(f"{tree.root}: {path} lies in no folder of a class; move it, or choose --layout folder")
     first = path.split("/")[0]
@@ -44,7 +44,7 @@ def _tagged(tree: Tree, record: Record) -> Record:
     return replace(record, tags={"class": name} | split)
 
 
-def _class_of(path: str) -> str | None:
+def class_of(path: str) -> str | None:
     """The first folder that is no split."""
     parts = path.split("/")[:-1]
     if len(parts) > 1 and SPLIT.fullmatch(parts[0]):

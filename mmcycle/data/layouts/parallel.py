@@ -1,4 +1,4 @@
-"""Layouts of folders that stand side by side, one per kind of file: YOLO, VOC, KITTI, SemanticKITTI, Cityscapes."""
+"""Layouts of folders that stand side by side, one per kind of file: YOLO, VOC, Cityscapes."""
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -35,61 +35,6 @@ class Voc(Layout):
 
     def collect(self, tree: Tree, streams: Streams) -> Collection:
         return _around(tree, self.name, streams, "JPEGImages", None)
-
-
-class Kitti(Layout):
-    """KITTI objects: image_2, image_3 and velodyne are the streams camera, camera_right and lidar; label_2, calib and
-    every other folder beside them hold labels.
-    """
-
-    name: ClassVar[str] = "kitti"
-    streams: ClassVar[dict[str, tuple[str, tuple[str, ...]]]] = {
-        "image_2": ("camera", (".png", ".jpg", ".jpeg")),
-        "image_3": ("camera_right", (".png", ".jpg", ".jpeg")),
-        "velodyne": ("lidar", (".bin", ".npy", ".pcd", ".ply")),
-    }
-
-    def recognises(self, tree: Tree, suffixes: tuple[str, ...]) -> str:
-        known = {folder.rpartition("/")[2] for folder in tree.folders}
-        found = known & {"image_2", "velodyne"} and not any(map(SEQUENCE.search, tree.folders))
-        return "there are KITTI's folders image_2 or velodyne" if found else ""
-
-    def collect(self, tree: Tree, streams: Streams) -> Collection:
-        records = []
-        for key, group in _groups(tree, {*self.streams}).items():
-            found: dict[str, str] = {}
-            for folder, (stream, suffixes) in self.streams.items():
-                for path in group.pop(folder, []):
-                    if path.lower().endswith(streams.get(stream, suffixes)):
-                        found.setdefault(stream, path)
-            if found:
-                labels = tuple(sorted(path for paths in group.values() for path in paths))
-                records.append(Record(key=key, streams=found, labels=labels))
-        owned = {path for record in records for path in record.labels}
-        tables = [file for file in tree.files if file not in owned and self._speaks_of_many(file)]
-        allowed = {name: suffixes for name, suffixes in self.streams.values()} | dict(streams)
-        return assemble(tree, self.name, allowed, records, tables)
-
-    def _speaks_of_many(self, file: str) -> bool:
-        return _is_list(file)
-
-
-class SemanticKitti(Kitti):
-    """sequences/00/velodyne/000000.bin with sequences/00/labels/000000.label; image_2 and image_3 as in KITTI. The
-    sequence's calib.txt, poses.txt and times.txt are tables.
-    """
-
-    name: ClassVar[str] = "semantickitti"
-
-    def recognises(self, tree: Tree, suffixes: tuple[str, ...]) -> str:
-        found = next(filter(SEQUENCE.search, tree.folders), "")
-        return "sequences/ holds folders with velodyne or image_2" if found else ""
-
-    def _speaks_of_many(self, file: str) -> bool:
-        return is_table(file) or _is_list(file) or file.rpartition("/")[2] in ("calib.txt", "poses.txt", "times.txt")
-
-
-SEQUENCE = re.compile(r"(?:^|/)sequences/[^/]+/(?:velodyne|image_2)$")
 
 
 class Cityscapes(Layout):
@@ -131,7 +76,7 @@ def _around(tree: Tree, layout: str, streams: Streams, anchor: str, beside: tupl
     """Records are the recordings below `anchor`, labels lie in the folders `beside` it, None: in any."""
     stream, suffixes = only(streams, layout)
     records = []
-    for group in _groups(tree, {anchor}).values():
+    for group in groups(tree, {anchor}).values():
         labels = tuple(sorted(
             path for folder, paths in group.items() for path in paths
             if folder != anchor and (beside is None or folder in beside)
@@ -140,20 +85,20 @@ def _around(tree: Tree, layout: str, streams: Streams, anchor: str, beside: tupl
             if path.lower().endswith(suffixes):
                 records.append(Record(key=stem(path), streams={stream: path}, labels=labels))
     owned = {path for record in records for path in record.labels}
-    tables = [file for file in tree.files if file not in owned and (is_table(file) or _is_list(file))]
+    tables = [file for file in tree.files if file not in owned and (is_table(file) or is_list(file))]
     return assemble(tree, layout, streams, records, tables)
 
 
-def _groups(tree: Tree, anchors: set[str]) -> Mapping[str, Group]:
+def groups(tree: Tree, anchors: set[str]) -> Mapping[str, Group]:
     """What has the same name in folders beside an anchor: "training/000012" -> {"image_2": [...], "calib": [...]}."""
-    groups: dict[str, Group] = defaultdict(lambda: defaultdict(list))
+    found: dict[str, Group] = defaultdict(lambda: defaultdict(list))
     places = {above for folder in tree.folders for above, name in [_split(folder)] if name in anchors}
     for file in tree.files:
         for above, folder, below in _places(file):
             if above in places and "ImageSets" != folder:
-                groups[above + stem(below)][folder].append(file)
+                found[above + stem(below)][folder].append(file)
                 break
-    return groups
+    return found
 
 
 def _places(file: str) -> Iterator[tuple[str, str, str]]:
@@ -172,5 +117,6 @@ def _last(folder: str) -> str:
     return folder.rpartition("/")[2]
 
 
-def _is_list(file: str) -> bool:
+def is_list(file: str) -> bool:
+    """Whether a file is one of VOC's and KITTI's lists of names."""
     return "ImageSets/" in file and file.lower().endswith(".txt")

@@ -63,26 +63,17 @@ class Sheet:
 
 def read_rows(path: Path) -> Sheet:
     """Read a .csv, .tsv or .jsonl; UserError names the line that is not one."""
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
-    return _read_jsonl(path, text) if path.suffix.lower() == ".jsonl" else _read_csv(path, text)
+    if path.suffix.lower() != ".jsonl":
+        return _read_csv(path, _text(path))
+    rows = [row for _, row in read_lines(path)]
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    return Sheet(rows, columns, lambda out: b"".join(to_json(row) + b"\n" for row in out))
 
 
-def to_json(value: Any) -> bytes:
-    """JSON in UTF-8, one line; half a surrogate pair, which UTF-8 cannot hold, is left as an escape."""
-    try:
-        return json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        return json.dumps(value).encode()
-
-
-def _read_jsonl(path: Path, text: str) -> Sheet:
+def read_lines(path: Path) -> list[tuple[int, Row]]:
+    """Every line of JSON Lines that is not empty, with its number."""
     rows = []
-    for number, line in enumerate(text.split("\n"), start=1):
+    for number, line in enumerate(_text(path).split("\n"), start=1):
         if line.strip():
             try:
                 row = json.loads(line)
@@ -95,9 +86,25 @@ def _read_jsonl(path: Path, text: str) -> Sheet:
                     f"{path}:{number}: must be an object such as {{\"file\": \"a.png\"}}, "
                     f"got {type(row).__name__}"
                 )
-            rows.append(row)
-    columns = list(dict.fromkeys(column for row in rows for column in row))
-    return Sheet(rows, columns, lambda out: b"".join(to_json(row) + b"\n" for row in out))
+            rows.append((number, row))
+    return rows
+
+
+def to_json(value: Any) -> bytes:
+    """JSON in UTF-8, one line; half a surrogate pair, which UTF-8 cannot hold, is left as an escape."""
+    try:
+        return json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return json.dumps(value).encode()
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def _read_csv(path: Path, text: str) -> Sheet:
