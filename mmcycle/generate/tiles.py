@@ -31,7 +31,7 @@ def translate_tiled(
         x = x[..., torch.arange(-beyond, width + beyond) % width]
         return translate_tiled(generator, x, whole, forward, tile, overlap)[..., beyond : beyond + width]
     windows = list(_windows(x.shape[-2], x.shape[-1], tile, overlap))
-    with _shared_moments(generator):
+    with shared_moments(generator):
         forward(_mosaic(grow(x, 2 * ALIGNMENT, 2 * ALIGNMENT), tile))
         total, weight = None, torch.zeros(x.shape[-2:])
         for rows, columns in windows:
@@ -84,13 +84,19 @@ def _ramp(window: slice, size: int, overlap: int) -> Tensor:
 
 
 @contextmanager
-def _shared_moments(network: nn.Module) -> Iterator[None]:
-    """While open, every instance norm uses the moments of the first batch for all that follow."""
+def shared_moments(network: nn.Module) -> Iterator[list[nets.SharedMoments]]:
+    """While open, every instance norm uses the moments of the first batch for all that follow, or what `share` says.
+
+    Opened while it is open, it changes nothing: the frames of a film share their moments, their tiles do too.
+    """
     norms = [module for module in network.modules() if isinstance(module, nets.InstanceNorm)]
+    if any(norm.moments is not None for norm in norms):
+        yield [norm.moments for norm in norms]
+        return
     for norm in norms:
         norm.moments = nets.SharedMoments()
     try:
-        yield
+        yield [norm.moments for norm in norms]
     finally:
         for norm in norms:
             norm.moments = None
