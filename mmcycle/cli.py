@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 from mmcycle import __version__
 from mmcycle.errors import MmcycleError, UserError
 from mmcycle.interruption import Interrupted
+from mmcycle.simulate.commands import drive, street
 
 
 class Commands(TyperGroup):
@@ -54,12 +55,27 @@ class OnError(StrEnum):
     quarantine = "quarantine"
 
 
+class Engine(StrEnum):
+    """Where the workers of a job run."""
+
+    local = "local"
+    ray = "ray"
+
+
 class ExportTo(StrEnum):
     """A format for other programs."""
 
     onnx = "onnx"
     pt2 = "pt2"
     safetensors = "safetensors"
+
+
+class To(StrEnum):
+    """What a generated data set lies in."""
+
+    folder = "folder"
+    webdataset = "webdataset"
+    hf = "hf"
 
 
 class Labels(StrEnum):
@@ -223,7 +239,7 @@ def translate(
 
 @app.command()
 def generate(
-    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="The labelled data set.")],
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="The labelled data set: a folder, also of shards.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The new data set.")],
     with_: Annotated[list[str], typer.Option("--with", metavar="STREAM=RUN[:ab|:ba]", help="What translates a stream.")],
     layout: Annotated[str | None, typer.Option(help="How the data set lies on disk; found out where not given.")] = None,
@@ -231,8 +247,11 @@ def generate(
     strength: Annotated[str, typer.Option(metavar="[LOW:]HIGH", help="How far copies go; the first goes HIGH.")] = "1",
     seed: Annotated[int, typer.Option(help="Decides what differs between copies.")] = 0,
     devices: Annotated[int, typer.Option(min=1, help="Worker processes, one for each GPU or group of cores.")] = 1,
+    engine: Annotated[Engine, typer.Option(help="Workers on this machine, or on a Ray cluster that sees all folders.")] = Engine.local,
     on_error: Annotated[OnError, typer.Option(help="Broken recordings: stop, or list in quarantine.jsonl.")] = OnError.stop,
     labels: Annotated[Labels, typer.Option(help="Across sensors only class labels stay true.")] = Labels.keep,
+    to: Annotated[To, typer.Option(help="A folder like the source, WebDataset tars, or Hugging Face Parquet.")] = To.folder,
+    shard_size: Annotated[int, typer.Option(min=1, metavar="MB", help="Of one shard, at most; a sample is never cut.")] = 256,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")] = False,
 ) -> None:
     """Write a labelled data set again in the other domain: same tree, names, formats and labels. Run again to resume."""
@@ -242,8 +261,9 @@ def generate(
     low, _, high = strength.rpartition(":")
     with job_progress() as progress:
         job = run(
-            source, out, _streams(with_), layout=layout, copies=copies, seed=seed, devices=devices, on_error=on_error.value,
-            strength=(_share(low or high), _share(high)), labels=labels.value, dry_run=dry_run, progress=progress,
+            source, out, _streams(with_), layout=layout, copies=copies, seed=seed, devices=devices, engine=engine.value,
+            on_error=on_error.value, strength=(_share(low or high), _share(high)), labels=labels.value, to=to.value,
+            shard_mb=shard_size, dry_run=dry_run, progress=progress,
         )
     _print(job.outline, *(f"not part of the job: {path}: {why}" for path, why in job.strays[:10]))
     if len(job.strays) > 10:
@@ -294,26 +314,8 @@ def simulate() -> None:
     """Labelled data to try everything on."""
 
 
-@simulate_app.command("street")
-def simulate_street(
-    out: Path,
-    scenes: Annotated[int, typer.Option(min=1)] = 20,
-    seed: int = 0,
-    views: Annotated[str, typer.Option(help="Any of day,night,fog,lidar; masks and boxes go with the first.")] = "day,night",
-    size: Annotated[str, typer.Option(help="WIDTHxHEIGHT in pixels.")] = "256x144",
-    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
-    mode: Annotated[str, typer.Option(help="Of the LiDAR: ideal, or calibrated (a sensor model made by hand).")] = "ideal",
-) -> None:
-    """A street, ray-cast: exact pairs, semantic masks and boxes, labelled sweeps."""
-    from mmcycle.modality import find_modality
-    from mmcycle.simulate.street import write_street
-
-    width, _, height = size.partition("x")
-    if not (width.isdigit() and height.isdigit()):
-        raise UserError(f"--size {size!r}: expected WIDTHxHEIGHT, such as 256x144")
-    sensor = find_modality("lidar")().spec if "lidar" in views.split(",") else None
-    write_street(out, scenes, seed, tuple(views.split(",")), (int(width), int(height)), workers, sensor, mode)
-    print(f"{out}: {scenes} scenes ({views})")
+for name, simulates in (("street", street), ("drive", drive)):
+    simulate_app.command(name)(simulates)
 
 
 @app.command()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le
 from pydantic import TypeAdapter
 
 from mmcycle.core.settings import STRICT, Descent, Networks, Objective
@@ -37,6 +37,7 @@ class Data:
 
     shared_crop: bool = False                               # both domains are cropped at the same place
     paired: bool = False                                    # equal names in a and b are true partners
+    paired_fraction: Annotated[float, Ge(0), Le(1)] = 1.0   # of them the share that is known, chosen by run.seed
     workers: Annotated[int, Ge(0)] = 2                      # processes that load ahead; the batches do not depend on it
     cache_mib: Annotated[int, Ge(0)] = 512                  # a domain that fits in this is decoded once
     on_error: Literal["stop", "skip"] = "stop"              # what a recording that cannot be read does
@@ -55,6 +56,7 @@ class Run:
     compile: bool = False                                   # torch.compile: a slow start, faster steps after it
     log_every: Annotated[int, Gt(0)] = 50                   # steps between two rows of log.jsonl
     sample_every: Annotated[int, Gt(0)] = 1000              # steps between two pictures
+    evaluate_every: Annotated[int, Ge(0)] = 1000            # steps between two scores, and one at the end; 0: never
     save_every: Annotated[int, Gt(0)] = 1000                # steps between two checkpoints
     save_minutes: Annotated[float, Gt(0)] = 5.0             # a checkpoint at least this often, whatever the steps
     keep: Annotated[int, Gt(0)] = 3                         # newest checkpoints that stay
@@ -283,8 +285,14 @@ def _contradictions(config: Config) -> Iterator[tuple[Place, str]]:
         yield ("loss", "gradient_penalty"), "is 0, but loss.adversarial is 'wgan-gp', which needs it above 0."
     if loss.task > 0 and loss.task_network is None:
         yield ("loss", "task"), "needs loss.task_network, such as 'my_lab.nets:segmenter'."
+    if loss.consistency == "none" and loss.paired == 0:
+        yield ("loss", "consistency"), "is 'none', so partners alone tell what to keep: it needs loss.paired above 0."
+    if loss.consistency == "none" and config.data.paired_fraction < 1:
+        yield ("data", "paired_fraction"), "is below 1, but loss.consistency is 'none': nothing would tie the others."
     if loss.paired > 0 and not config.data.paired:
         yield ("loss", "paired"), "needs data.paired: true, so that batches hold true partners."
+    if config.data.paired_fraction < 1 and not config.data.paired:
+        yield ("data", "paired_fraction"), "needs data.paired: true, so that equal names are partners."
     if train.warm_up >= train.steps:
         yield ("train", "warm_up"), f"is {train.warm_up}, which leaves no step after it: train.steps is {train.steps}."
 

@@ -216,6 +216,7 @@ BUILTIN = {
     "image": "mmcycle.modalities.image:Image",
     "audio": "mmcycle.modalities.audio:Audio",
     "lidar": "mmcycle.modalities.lidar:Lidar",
+    "text": "mmcycle.modalities.text:Text",
 }
 
 

@@ -1,17 +1,21 @@
 """A drive: camera and scanner on one car, and what KITTI's own definitions say of the files."""
 
+import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from command import mmcycle, refused
 from mmcycle.errors import UserError
 from mmcycle.simulate.mesh import Semantic
 from mmcycle.simulate.scene import street
 
 pytest.importorskip("open3d")
 from small_sensor import Small  # noqa: E402
+from mmcycle.simulate import drive as mmcycle_drive  # noqa: E402
+from mmcycle.simulate.sweep import write_sweep  # noqa: E402
 from mmcycle.simulate.drive import (  # noqa: E402
     TO_CAMERA,
     camera_at,
@@ -109,6 +113,51 @@ def test_a_drive_has_every_file_of_every_moment_and_resumes_byte_for_byte(drive_
     assert files_of(drive_folder) == first
     with pytest.raises(UserError, match="already holds a drive with spacing 6.0; asked for spacing 5.0"):
         write_drive(drive_folder, Small(), steps=2, spacing=5.0, seed=1, size=(160, 64))
+
+
+def test_a_drive_without_a_camera_has_the_same_sweeps_and_needs_no_time_for_it(drive_folder, tmp_path):
+    write_drive(tmp_path / "out", Small(), steps=2, spacing=6.0, seed=1, size=(160, 64), view="none")
+    made, whole = files_of(tmp_path / "out"), files_of(drive_folder)
+    folders = {name.partition("/")[0] for name in made}
+    assert folders == {"velodyne", "labels", "boxes", "calib", "drive.json", "poses.txt"}
+    assert all(whole[name] == content for name, content in made.items() if name != "drive.json")
+
+
+def test_two_processes_write_the_bytes_of_one(drive_folder, tmp_path):
+    options = {"steps": 4, "spacing": 6.0, "seed": 1, "size": (160, 64), "view": "none"}
+    write_drive(tmp_path / "one", Small(), **options)
+    write_drive(tmp_path / "two", Small(), **options, workers=2)
+    assert files_of(tmp_path / "two") == files_of(tmp_path / "one")
+
+
+def test_a_signal_stops_a_drive_after_the_moment_in_hand_and_the_same_line_goes_on(drive_folder, tmp_path, monkeypatch):
+    written, options = [], ("--moments", 3, "--spacing", 6, "--seed", 1, "--view", "none", "--sensor", "vlp-16")
+
+    def stopped(points, labels):
+        written.append(points)
+        signal.raise_signal(signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mmcycle_drive, "write_sweep", lambda swept, *files: (write_sweep(swept, *files), stopped(*files)))
+        said = mmcycle("simulate", "drive", tmp_path / "out", *options)
+    assert said.code == 128 + signal.SIGTERM and len(written) == 1
+    assert said.err == "mmcycle: stopped by SIGTERM after the item in hand; run the same line again to go on\n"
+    assert not [name for name in files_of(tmp_path / "out") if ".tmp-" in name]
+    again, whole = (mmcycle("simulate", "drive", tmp_path / name, *options) for name in ("out", "whole"))
+    assert (again.code, again.out) == (0, f"{tmp_path}/out: 3 moments (lidar)\n")
+    assert whole.code == 0 and files_of(tmp_path / "out") == files_of(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("words, told", [
+    (["--moments", 200], "200 steps of 1 m: give at least one step, and at most 110 m in all"),
+    (["--view", "dusk"], "unknown view 'dusk'; a camera photographs day, night, fog; none is no camera"),
+    (["--mode", "perfect"], "unknown sensor mode 'perfect'; a scanner is ideal or calibrated"),
+    (["--sensor", "hdl-46e"], "unknown sensor 'hdl-46e'; did you mean 'hdl-64e'?"),
+    (["--size", "wide"], "--size 'wide': expected WIDTHxHEIGHT"),
+])
+def test_a_mistake_about_a_drive_is_answered_in_a_sentence_and_writes_nothing(tmp_path, words, told):
+    assert told in refused("simulate", "drive", tmp_path / "out", *words)
+    assert not any(tmp_path.iterdir())
 
 
 def test_points_projected_by_the_written_calibration_meet_their_class_in_the_picture(drive_folder):

@@ -9,13 +9,14 @@ import torch
 
 from grids import TINY
 from mmcycle.config import from_dict, modality_from, to_dict
+from mmcycle.core.heads import Head
 from mmcycle.core.model import CycleModel, generator
 from mmcycle.core.settings import Networks, Objective
 from mmcycle.data.layouts import detect_layout, scan
 from mmcycle.errors import RecordingError, UserError
 from mmcycle.generate.dataset import generate
 from mmcycle.generate.manifest import verify
-from mmcycle.modalities import lidar_head
+from mmcycle.modalities import lidar_head, lidar_texture
 from mmcycle.modalities.lidar import Lidar
 from mmcycle.modalities.lidar_sensor import SensorSpec
 from mmcycle.modalities.point_files import Sweep, read_sweep, write_sweep
@@ -25,7 +26,7 @@ from mmcycle.train.trainer import train
 DATA = Path(__file__).parents[2] / "shared" / "data" / "lidar"
 SPEC = SensorSpec(rows=16, columns=64, fov=(4.0, -12.0), max_range=50.0)
 LIDAR = Lidar(sensor=SPEC)
-KEEPING = Lidar(sensor=SPEC, change="returns")
+KEEPING = Lidar(sensor=SPEC, change="returns", max_shift=0.2)
 
 
 def rng(seed: int = 0) -> torch.Generator:
@@ -67,7 +68,8 @@ def range_file(path: Path, seed: int = 0) -> Path:
 
 
 def plan(x: torch.Tensor, shift: float = 0.0, brighter: float = 0.0, logit: float = 100.0) -> torch.Tensor:
-    return torch.stack([torch.full_like(x[0], value) for value in (shift, brighter, 0.0, logit)])
+    alone = [float(field == (0.0, 0.0)) for field in lidar_texture.FIELDS]
+    return torch.stack([torch.full_like(x[0], value) for value in (shift, 0.0, brighter, 0.0, logit, *alone)])
 
 
 # The contract
@@ -213,7 +215,7 @@ def test_a_turned_sweep_is_translated_to_the_turned_translation(kind):
 # The head
 
 
-def parts(seed: int = 0, size: tuple[int, ...] = (2, 4, 16, 64)) -> torch.Tensor:
+def parts(seed: int = 0, size: tuple[int, ...] = (2, 5, 16, 64)) -> torch.Tensor:
     return torch.rand(size, generator=rng(seed)) * 2 - 1
 
 
@@ -221,9 +223,32 @@ def both() -> torch.Tensor:
     return torch.stack([LIDAR.to_tensor(sweep(seed))[0] for seed in (1, 2)])
 
 
+STYLE = KEEPING.head(LIDAR).look(both())
+
+
+def taught(*sweeps: torch.Tensor) -> Head:
+    """A head that has counted what these sweeps (3, 16, 64) lost."""
+    head = KEEPING.head(LIDAR)
+    for like in sweeps:
+        head.observe(like[None], head.look(like[None]))
+    return head
+
+
+def road(metres: float = 8.0) -> torch.Tensor:
+    """A wall all around, (3, 16, 64)."""
+    return lidar_head.sample(KEEPING._scale, torch.full((16, 64), metres), torch.full((16, 64), 0.3), torch.ones(16, 64) > 0)
+
+
+def thinned() -> torch.Tensor:
+    """Every other return lost, (2, 3, 16, 64)."""
+    x = both()
+    x[:, :, ::2, ::2], x[:, :, 1::2, 1::2] = -1, -1
+    return x
+
+
 def test_a_return_may_be_lost_but_never_invented_and_moves_within_its_bound():
-    x, head = both(), KEEPING.head(LIDAR)
-    y = head(x, head.plan(x, parts(), torch.zeros(2, 0)), rng())
+    x, head = torch.stack([road(), road(20.0)]), taught(*thinned())
+    y = head(x, head.plan(x, parts(), STYLE), rng())
     there, left = x[:, 2] > 0, y[:, 2] > 0
     assert not (left & ~there).any() and 0.3 < left.sum() / there.sum() < 0.95
     assert (y[~left.unsqueeze(1).expand_as(y)] == -1).all() and set(y[:, 2].unique().tolist()) == {-1.0, 1.0}
@@ -233,30 +258,87 @@ def test_a_return_may_be_lost_but_never_invented_and_moves_within_its_bound():
 
 def test_nothing_happens_at_strength_zero_and_half_as_much_is_lost_at_a_half():
     x, head = both(), KEEPING.head(LIDAR)
-    nothing = head.plan(x, parts(), torch.zeros(2, 0), 0.0)
+    nothing = head.plan(x, parts(), STYLE, 0.0)
     assert torch.allclose(head(x, nothing, rng()), x, atol=1e-6)
-    kept = torch.sigmoid(head.plan(x, parts(), torch.zeros(2, 0))[:, 3])
-    half = torch.sigmoid(head.plan(x, parts(), torch.zeros(2, 0), 0.5)[:, 3])
+    kept = torch.sigmoid(head.plan(x, parts(), STYLE)[:, 4])
+    half = torch.sigmoid(head.plan(x, parts(), STYLE, 0.5)[:, 4])
     assert torch.allclose(1 - half, (1 - kept) / 2, atol=1e-6)
 
 
-def test_each_return_is_lost_with_its_own_chance():
-    logit = torch.tensor([-2.0, 0.0, 3.0]).expand(20000, 3)
-    often = (logit + lidar_head.chance(logit, rng()) > 0).double().mean(0)
-    assert torch.allclose(often, torch.sigmoid(logit[0]).double(), atol=0.01)
+@pytest.mark.parametrize("field", range(len(lidar_texture.FIELDS)))
+def test_each_return_is_lost_with_its_own_chance_whatever_it_shares_with_its_neighbours(field):
+    wanted = torch.zeros(600, 5 + len(lidar_texture.FIELDS), 4, 40)
+    wanted[:, 4], wanted[:, 5 + field] = torch.tensor([-2.0, 0.0, 1.0, 3.0])[:, None], 1.0
+    often = (lidar_head.luck(wanted, rng()).kept > 0).double().mean((0, 2))
+    assert torch.allclose(often, torch.sigmoid(wanted[0, 4, :, 0]).double(), atol=0.04)
+
+
+def test_losses_are_counted_in_small_holes_row_by_row_and_not_in_the_sky():
+    like = road()
+    like[:, 5, 10:14] = -1                              # a hole
+    like[:, :2] = -1                                    # the sky
+    head = taught(like)
+    assert head.lost.sum(1).tolist() == [0.0] * 5 + [4.0] + [0.0] * 10
+    assert head.hit.sum(1).tolist() == [0.0] * 2 + [64.0] * 3 + [60.0] + [64.0] * 10
+    assert head.lost[5, 4] == 4                         # its neighbours have an intensity of 0.3
+
+
+def test_what_lies_in_the_dark_is_lost_as_often_as_it_was_in_the_dark():
+    like = road()
+    like[1, :, :32] = -1 + 2 * 0.02                     # dark paint
+    like[:, ::2, 1:32:2] = -1
+    head, x = taught(like), road()[None].clone()
+    x[:, 1, :, :16] = -1 + 2 * 0.02
+    kept = torch.sigmoid(head._usual(x, (x[:, 1] + 1) / 2, head.look(x), head.look(like[None])))[0]
+    assert kept[2, :16].mean() < 0.65 and kept[2, 17:].mean() > 0.9
+
+
+def test_as_many_are_lost_as_were_counted_and_learning_chooses_only_which():
+    like = road()
+    like[:, 6, ::2] = -1                                # every other return of one row
+    head, x = taught(like), road()[None]
+    style = head.look(like[None])
+    usual = torch.sigmoid(head.plan(x, torch.zeros(1, 5, 16, 64), style)[0, 4])
+    assert usual[6].mean() == pytest.approx(0.5, abs=0.05) and usual[8].mean() > 0.9
+    said = torch.zeros(1, 5, 16, 64)
+    said[:, 4, :, :40] = 1.0                            # keep the left, says the network
+    said.requires_grad_()
+    wanted = torch.sigmoid(head.plan(x, said, style)[0, 4])
+    assert torch.allclose(wanted.mean(-1), usual.mean(-1), atol=1e-3)
+    assert wanted[6, :40].mean() > 0.65 and wanted[6, 40:].mean() < 0.3
+    wanted[6].sum().backward()
+    assert said.grad[0, 4].abs().max() < 1e-3           # their number cannot be learned
+
+
+def test_a_style_says_how_bright_each_row_is():
+    like = road()
+    like[1, 4] = 0.5
+    head = taught(like)
+    plan = head.plan(road()[None], torch.zeros(1, 5, 16, 64), head.look(like[None]))
+    light = (road()[1] + 1) / 2 + plan[0, 2]
+    assert torch.allclose(light[4], torch.tensor(0.75), atol=1e-4) and torch.allclose(light[5], torch.tensor(0.3), atol=1e-4)
+
+
+def test_what_the_source_has_lost_already_is_not_lost_once_more():
+    like = road()
+    like[:, 6, ::2] = -1
+    head = taught(like)
+    style = head.look(like[None])
+    kept = torch.sigmoid(head.plan(like[None], torch.zeros(1, 5, 16, 64), style)[0, 4])
+    assert kept[6, 1::2].min() > 0.9
 
 
 def test_the_choice_of_returns_range_and_intensity_are_all_learned():
     x, head, said = both(), KEEPING.head(LIDAR), parts().requires_grad_()
-    head(x, head.plan(x, said, torch.zeros(2, 0)), rng()).sum().backward()
-    assert all((said.grad[:, number] != 0).float().mean() > 0.2 for number in range(3))
+    head(x, head.plan(x, said, STYLE), rng()).sum().backward()
+    assert all((said.grad[:, number] != 0).float().mean() > 0.2 for number in (0, 2, 4))
     fake = both().requires_grad_()                  # of a decoder, on the way back
-    head(fake, head.plan(fake, parts(), torch.zeros(2, 0)), rng()).sum().backward()
+    head(fake, head.plan(fake, parts(), STYLE), rng()).sum().backward()
     assert (fake.grad[:, 2] != 0).any() and fake.grad.isfinite().all()
 
 
 def test_the_head_asks_for_one_grid_and_one_ego():
-    assert LIDAR.head(LIDAR) is None and KEEPING.head(LIDAR).parts == 4
+    assert LIDAR.head(LIDAR) is None and KEEPING.head(LIDAR).parts == 5
     with pytest.raises(ValueError, match="so elevations of both sensors must be equal"):
         KEEPING.head(Lidar(sensor=replace(SPEC, fov=(5.0, -12.0))))
     with pytest.raises(ValueError, match="so max_range of both"):
@@ -282,7 +364,7 @@ def test_a_step_of_training_reaches_every_weight(consistency, change):
 def test_what_is_carried_out_is_what_the_head_showed_the_discriminator():
     raw, head = sweep(), KEEPING.head(LIDAR)
     x, context = LIDAR.to_tensor(raw)
-    wanted = head.plan(x[None], parts(size=(1, 4, 16, 64)), torch.zeros(1, 0))
+    wanted = head.plan(x[None], parts(size=(1, 5, 16, 64)), STYLE[:1])
     made, facts = KEEPING.carry_out(wanted[0], context, rng(5))
     again = LIDAR.to_tensor(made)[0]
     assert torch.allclose(again, head(x[None], wanted, rng(5))[0], atol=1e-5)
@@ -314,7 +396,7 @@ def test_a_range_image_loses_and_moves_returns_and_keeps_its_other_arrays(tmp_pa
     image = steps.load(range_file(tmp_path / "x.npz"))
     x, context = steps.to_tensor(image)
     wanted = plan(x, shift=0.1)
-    wanted[3, :, :32] = -100
+    wanted[4, :, :32] = -100
     made, _ = steps.carry_out(wanted, context, rng())
     seen = np.arange(64) >= 32
     assert not made.range[:, ~seen].any() and not made.remission[:, ~seen].any()

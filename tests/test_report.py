@@ -96,6 +96,7 @@ def test_a_one_way_run_keeps_its_sheet_in_one_piece(run):
     (run / "config.yaml").write_text(CONFIG + "loss: {consistency: nce}\n")
     page = Page(write_report(run))
     assert len(page.all("img")) == 6 and page.all("img")[0]["height"] == "120" and "translated back" not in page.text
+    assert "a recording, its translation, and a true recording of night" in page.text
 
 
 def test_measured_numbers_are_shown_with_their_intervals(run):

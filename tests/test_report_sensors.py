@@ -24,6 +24,7 @@ from mmcycle.report import write_report
 from mmcycle.report.album import Album
 from mmcycle.report.clouds import FARTHEST, MOST_POINTS, viewer
 from mmcycle.report.numbers import measured
+from mmcycle.report.pairs import Sensors
 
 soundfile = pytest.importorskip("soundfile")
 ROOT = Path(__file__).parents[1]
@@ -288,6 +289,18 @@ def test_what_no_page_can_show_is_said(tmp_path):
     assert "a sound's type is audio/flac or audio/wav; got 'text/html" in album.notes[1]
     shown, = album.show(tmp_path, "x.npy", 100, sensor=Talk())
     assert shown.source == "data:audio/wav;base64,UklGRg==" and shown.about == "short"
+
+
+def test_a_translation_is_shown_in_the_units_of_its_source_and_across_sensors_in_its_own(tmp_path):
+    domains = "a: {name: a, modality: lidar}\nb: {name: b, modality: %s}\n"
+    (tmp_path / "config.yaml").write_text("name: x\n" + domains % "lidar, full_intensity: 100")
+    one, other = Sensors({"runs": {"lidar": str(tmp_path)}}).of("lidar", {"direction": "ab"})
+    assert one == other == find_modality("lidar")()                      # intensities of its files go to 1, in the translations too
+    back = Sensors({"runs": {"lidar": str(tmp_path)}}).of("lidar", {"direction": "ba"})
+    assert [sensor.spec.intensity_scale for sensor in back] == [100, 100]
+    (tmp_path / "config.yaml").write_text("name: x\n" + domains % "image")
+    one, other = Sensors({"runs": {"lidar": str(tmp_path)}}).of("lidar", {"direction": "ab"})
+    assert (type(one).__name__, type(other).__name__) == ("Lidar", "Image")
 
 
 def test_a_stream_that_names_code_does_not_import_it(tmp_path, monkeypatch):

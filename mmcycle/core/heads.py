@@ -40,6 +40,10 @@ class Head(nn.Module, ABC):
         """Samples of the target domain (B, C, H, W) -> their styles (B, S)."""
         return like.new_zeros(len(like), 0)
 
+    def observe(self, like: Tensor, style: Tensor) -> None:
+        """Samples of the target domain and their styles, once in every step of training: what is counted, not descended."""
+        self.remember(style)
+
     @torch.no_grad()
     def remember(self, style: Tensor) -> None:
         """Let the oldest styles go for these; one that is not finite comes of a broken step and is left out."""

@@ -35,7 +35,8 @@ class CycleModel(nn.Module):
 
     Inside one modality this is CycleGAN (Zhu et al. 2017). Across two, the trunk carries the latent from one grid to
     the other, and the identity loss compares decoder_a(encoder_a(x)) with x, because gen_ba cannot read a sample of A.
-    With `consistency: nce` alone only a -> b is built, as CUT does (Park et al. 2020).
+    With `consistency: nce` alone only a -> b is built, as CUT does (Park et al. 2020); with `none` and the L1 of known
+    pairs that is pix2pix (Isola et al. 2017).
     """
 
     def __init__(
@@ -44,14 +45,17 @@ class CycleModel(nn.Module):
     ):
         super().__init__()
         _check(a.shape, b.shape, networks, objective, task)
+        if objective.identity and objective.consistency == "none" and _crosses(a, b):
+            raise ValueError("loss.identity across modalities compares with the way back, which loss.consistency="
+                             "'none' does not build: set loss.identity to 0")
         self.objective, self.policy = objective, diff_augment
-        self.one_way = objective.consistency == "nce"
-        self.crosses = a.shape != b.shape
+        self.one_way = objective.consistency in ("nce", "none")
+        self.crosses = _crosses(a, b)
         self.gen_ab = generator(a, b, networks)
         self.disc_b = b.discriminator(networks)
         self.gen_ba = None if self.one_way else generator(b, a, networks)
         self.disc_a = None if self.one_way else a.discriminator(networks)
-        if objective.consistency != "cycle" and any(gen.encoder is None for gen in self.generators.values()):
+        if objective.consistency in ("nce", "both") and any(gen.encoder is None for gen in self.generators.values()):
             raise ValueError(
                 f"loss.consistency={objective.consistency!r} compares what encoders see, and one of these translations "
                 "has none: use 'cycle'"
@@ -126,15 +130,15 @@ class CycleModel(nn.Module):
         o, there = self.objective, self.generators[direction]
         style = there.look(partner)
         if style is not None and self.training:
-            there.head.remember(style)
+            there.head.observe(partner, style)
         fake = there(real, style, self.rng)
         scores = self._judge(self.discriminators[end], fake)
         terms = {f"adv_{end}": losses.generator_adversarial(o.adversarial, scores)}
-        if o.consistency != "nce" and o.cycle:
+        if o.consistency in ("cycle", "both") and o.cycle:
             back = self.generators[direction[::-1]]
             rec = back(fake, back.look(real), self.rng)
             terms[f"cycle_{start}"] = o.cycle * losses.cycle(o.cycle_distance, real, rec)
-        if o.consistency != "cycle" and o.nce:
+        if o.consistency in ("nce", "both") and o.nce:
             terms[f"nce_{start}"] = o.nce * self._patch_nce(direction, real, fake)
         if o.style and style is not None and style.shape[1]:
             terms[f"style_{end}"] = o.style * losses.style(style, there.look(fake))
@@ -176,7 +180,7 @@ class CycleModel(nn.Module):
         return torch.stack(terms).mean()
 
     def _patch_heads(self, a: "Modality", b: "Modality") -> dict[str, nn.ModuleList]:
-        if self.objective.consistency == "cycle":
+        if self.objective.consistency not in ("nce", "both"):
             return {}
         return {
             direction: nn.ModuleList(PatchHead(f.shape[1]) for f in _stages(gen.encoder, shape))
@@ -197,16 +201,22 @@ def generator(a: "Modality", b: "Modality", networks: Networks) -> nets.Generato
     if head is not None and not head.parts:
         return nets.Generator(None, None, None, head=head)
     encoder = a.encoder(networks)
-    source = _grid(encoder, a.shape)
-    target = source if a.shape[-2:] == b.shape[-2:] else _grid(b.encoder(networks), b.shape)
-    skips = nets.uses_skips(networks, a.shape, b.shape)
+    stages = _stages(encoder, a.shape)
+    source, alike = _grid(stages), a.shape[-2:] == b.shape[-2:] and type(a) is type(b)
+    target = source if alike else _grid(_stages(b.encoder(networks), b.shape))
+    skips = len(stages) > 1 and nets.uses_skips(networks, a.shape, b.shape)
     trunk = nets.trunk(networks, source, target, a.wraps and b.wraps)
     decoder = b.decoder(networks, skips) if head is None else nets.decoder(head.parts, networks, skips, b.wraps)
     return nets.Generator(encoder, trunk, decoder, networks.residual and a.shape == b.shape, head)
 
 
-def _grid(encoder: nn.Module, shape: tuple[int, ...]) -> tuple[int, int]:
-    return tuple(_stages(encoder, shape)[0].shape[-2:])
+def _crosses(a: "Modality", b: "Modality") -> bool:
+    """Whether the domains are of two kinds, so that no network of one can read a sample of the other."""
+    return type(a) is not type(b) or a.shape != b.shape
+
+
+def _grid(stages: list[Tensor]) -> tuple[int, int]:
+    return tuple(stages[0].shape[-2:])
 
 
 @torch.no_grad()
@@ -231,7 +241,7 @@ def _check(
                 f"samples of {domain} are {height} x {width}; loss.low_resolution_factor={factor} leaves less than "
                 f"2 x 2 of them: take {min(height, width) // 2} or less"
             )
-    if objective.consistency != "cycle" and a != b:
+    if objective.consistency in ("nce", "both") and a != b:
         raise ValueError(
             f"loss.consistency={objective.consistency!r} compares patches of equal shapes; a has {a}, b has {b}: "
             "use 'cycle'"

@@ -33,7 +33,8 @@ class Objective:
     __pydantic_config__: ClassVar = STRICT
 
     adversarial: Literal["lsgan", "hinge", "nonsaturating", "wgan-gp"] = "lsgan"
-    consistency: Literal["cycle", "nce", "both"] = "cycle"              # "nce" alone trains a -> b only, as CUT does
+    consistency: Literal["cycle", "nce", "both", "none"] = "cycle"      # "nce" alone trains a -> b only, as CUT does;
+    #                                                                     "none" with `paired` is pix2pix, a -> b only
     cycle: Annotated[float, Ge(0)] = 10.0
     cycle_distance: Literal["l1", "charbonnier"] = "l1"
     identity: Annotated[float, Ge(0)] = 5.0

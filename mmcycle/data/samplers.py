@@ -13,7 +13,7 @@ import signal
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
@@ -31,7 +31,10 @@ OnError = Literal["stop", "skip"]
 
 
 class Batch(NamedTuple):
-    """One step's samples: a (B, *shape_a), b (B, *shape_b), float32 in [-1, 1], and the recordings they came from."""
+    """One step's samples: a (B, *shape_a), b (B, *shape_b), float32 in [-1, 1], and the recordings they came from.
+
+    known (B,) is 1 where b is the true partner of a, else 0; None where no pairs are asked for.
+    """
 
     step: int
     a: Tensor
@@ -39,6 +42,7 @@ class Batch(NamedTuple):
     names_a: tuple[str, ...]
     names_b: tuple[str, ...]
     bad: tuple[tuple[str, str], ...] = ()       # recordings passed over: (path, why)
+    known: Tensor | None = None
 
 
 class EndlessSampler:
@@ -126,18 +130,38 @@ class Domain:
 def unpaired_batches(
     a: Domain, b: Domain, *, batch_size: int, seed: int, start: int, steps: int, rank: int = 0, world: int = 1,
     workers: int = 0, shared_crop: bool = False, on_error: OnError = "stop", paired: bool = False,
+    paired_fraction: float = 1.0,
 ) -> Iterator[Batch]:
     """The batches of the steps start, start + 1, ... steps - 1; `batch_size` is per rank.
 
-    shared_crop  both domains cut out the same window (their recordings must show the same geometry)
-    paired       b's recording is the one with a's path, up to the suffix; implies shared_crop
-    on_error     a broken recording stops the run, or its successor takes its place and `bad` says so
+    shared_crop      both domains cut out the same window (their recordings must show the same geometry)
+    paired           b's recording is the one with a's path, up to the suffix, cut at the same place
+    paired_fraction  the share of these pairs that is known, see `known_partners`; all other recordings stay unpaired
+    on_error         a broken recording stops the run, or its successor takes its place and `bad` says so
     """
-    partner = partners(a, b) if paired else None
-    source = _Steps(a, b, batch_size, seed, rank, world, shared_crop or paired, on_error == "skip", partner)
+    partner = known_partners(a, b, paired_fraction, seed) if paired else None
+    source = _Steps(a, b, batch_size, seed, rank, world, shared_crop, on_error == "skip", partner)
     if start >= steps:
         return iter(())
     return _batches(source, range(start, steps), workers)
+
+
+def known_partners(a: Domain, b: Domain, fraction: float, seed: int) -> dict[int, int]:
+    """Recording of `a` -> its partner in `b`, of a share of the pairs, at least one unless the share is 0.
+
+    The seed and the paths choose; a larger share holds the pairs of a smaller one. Below 1 recordings may be alone.
+    """
+    if fraction == 1:
+        return dict(enumerate(partners(a, b)))
+    stems_a, stems_b = _stems(a), _stems(b)
+    both = sorted(stems_a.keys() & stems_b.keys(), key=lambda stem: (seed_of(seed, "known", stem), stem))
+    if fraction > 0 and not both:
+        raise UserError(
+            f"{a.root} and {b.root} hold no pair: no two recordings share a relative path, suffixes aside. Name "
+            "partners alike, or set data.paired to false."
+        )
+    count = max(round(fraction * len(both)), 1) if fraction else 0
+    return {stems_a[stem]: stems_b[stem] for stem in both[:count]}
 
 
 def partners(a: Domain, b: Domain) -> list[int]:
@@ -148,7 +172,8 @@ def partners(a: Domain, b: Domain) -> list[int]:
     if alone:
         raise UserError(
             f"{a.root} and {b.root} are not paired: {len(alone)} recordings have no partner with the same relative "
-            f"path, among them {', '.join(sorted(alone)[:5])}. Remove them or set data.paired to false."
+            f"path, among them {', '.join(sorted(alone)[:5])}. Remove them, or set data.paired to false or "
+            "data.paired_fraction below 1."
         )
     return [stems_b[stem] for stem in stems_a]
 
@@ -171,13 +196,17 @@ class _Steps(Dataset):
 
     def __init__(
         self, a: Domain, b: Domain, batch_size: int, seed: int, rank: int, world: int,
-        shared_crop: bool, skip: bool, partner: list[int] | None,
+        shared_crop: bool, skip: bool, partner: dict[int, int] | None,
     ) -> None:
         self.a, self.b, self.seed = a, b, seed
-        self.shared_crop, self.skip, self.partner = shared_crop, skip, partner
+        self.shared_crop, self.skip = shared_crop, skip
+        self.paired, self.partner = partner is not None, partner or {}
+        taken = set(self.partner.values())              # they come with their partners, and as often as the others
+        self.strangers = [index for index in range(len(b)) if index not in taken] or range(len(b))
         # Drawn by role, not by name: two equal folders must not come out as pairs.
         self.order_a = EndlessSampler(len(a), batch_size=batch_size, seed=seed, name="a", rank=rank, world=world)
-        self.order_b = EndlessSampler(len(b), batch_size=batch_size, seed=seed, name="b", rank=rank, world=world)
+        items = len(self.strangers)
+        self.order_b = EndlessSampler(items, batch_size=batch_size, seed=seed, name="b", rank=rank, world=world)
 
     def __getitem__(self, step: int) -> Batch | _Failure:
         try:
@@ -187,38 +216,43 @@ class _Steps(Dataset):
 
     def _batch(self, step: int) -> Batch:
         bad: list[tuple[str, str]] = []
-        drawn = [self._draw(slot, bad) for slot in self.order_a.slots(step)]
+        first = [self.order_a.index(slot) for slot in self.order_a.slots(step)]
+        drawn = [self._draw(slot, index, bad) for slot, index in zip(self.order_a.slots(step), first)]
         xs_a, xs_b, names_a, names_b = zip(*drawn)
-        return Batch(step, torch.stack(xs_a), torch.stack(xs_b), names_a, names_b, tuple(bad))
+        known = torch.tensor([float(index in self.partner) for index in first]) if self.paired else None
+        return Batch(step, torch.stack(xs_a), torch.stack(xs_b), names_a, names_b, tuple(bad), known)
 
-    def _draw(self, slot: int, bad: list[tuple[str, str]]) -> tuple[Tensor, Tensor, str, str]:
+    def _draw(self, slot: int, first: int, bad: list[tuple[str, str]]) -> tuple[Tensor, Tensor, str, str]:
         seed_a = seed_of(self.seed, "crop", "a", slot)
+        if first in self.partner:
+            return self._pair(first, seed_a, bad)
         seed_b = seed_a if self.shared_crop else seed_of(self.seed, "crop", "b", slot)
-        if self.partner is not None:
-            return self._pair(self.order_a.index(slot), self.partner, seed_a, bad)
-        x_a, name_a = self._one(self.a, self.order_a.index(slot), seed_a, bad)
-        x_b, name_b = self._one(self.b, self.order_b.index(slot), seed_b, bad)
+        x_a, name_a = self._one(self.a, range(len(self.a)), first, seed_a, bad)
+        x_b, name_b = self._one(self.b, self.strangers, self.order_b.index(slot), seed_b, bad)
         return x_a, x_b, name_a, name_b
 
-    def _one(self, domain: Domain, first: int, seed: int, bad: list[tuple[str, str]]) -> tuple[Tensor, str]:
-        for index in _onwards(first, len(domain)):
-            x = self._sample(domain, index, seed, bad)
+    def _one(
+        self, domain: Domain, allowed: Sequence[int], first: int, seed: int, bad: list[tuple[str, str]]
+    ) -> tuple[Tensor, str]:
+        for place in _onwards(first, len(allowed)):
+            x = self._sample(domain, allowed[place], seed, bad)
             if x is not None:
-                return x, domain.names[index]
+                return x, domain.names[allowed[place]]
         raise RecordingError(
-            f"{domain.root}: none of its {len(domain)} recordings can be used; the last one: {bad[-1][1]}"
+            f"{domain.root}: none of its {len(allowed)} recordings can be used; the last one: {bad[-1][1]}"
         )
 
-    def _pair(
-        self, first: int, partner: list[int], seed: int, bad: list[tuple[str, str]]
-    ) -> tuple[Tensor, Tensor, str, str]:
+    def _pair(self, first: int, seed: int, bad: list[tuple[str, str]]) -> tuple[Tensor, Tensor, str, str]:
+        """The pair of `first`, or where it is broken the next known one."""
         for index in _onwards(first, len(self.a)):
-            x_a = self._sample(self.a, index, seed, bad)
-            x_b = self._sample(self.b, partner[index], seed, bad)
-            if x_a is not None and x_b is not None:
-                return x_a, x_b, self.a.names[index], self.b.names[partner[index]]
+            if index in self.partner:
+                x_a = self._sample(self.a, index, seed, bad)
+                x_b = self._sample(self.b, self.partner[index], seed, bad)
+                if x_a is not None and x_b is not None:
+                    return x_a, x_b, self.a.names[index], self.b.names[self.partner[index]]
         raise RecordingError(
-            f"{self.a.root} and {self.b.root}: none of the {len(self.a)} pairs can be used; the last one: {bad[-1][1]}"
+            f"{self.a.root} and {self.b.root}: none of the {len(self.partner)} pairs can be used; the last one: "
+            f"{bad[-1][1]}"
         )
 
     def _sample(self, domain: Domain, index: int, seed: int, bad: list[tuple[str, str]]) -> Tensor | None:

@@ -5,6 +5,7 @@
 """
 import hashlib
 import json
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -23,14 +24,19 @@ from mmcycle.modality import Modality, grow
 from mmcycle.train import checkpoint
 
 Direction = Literal["ab", "ba"]
+Which = Literal["last", "best"]
 METADATA = "mmcycle"                # the key of an exported file's header
 
 
 class Translation(NamedTuple):
-    """A recording of the target, and what is known of how it was made: name with unit -> number ("snr_db")."""
+    """A recording of the target, and what is known of how it was made: name with unit -> number ("snr_db").
+
+    samples  source and translation in [-1, 1], (C, H, W) and (C', H', W') on the CPU, for measuring; made when asked for
+    """
 
     raw: Any
     facts: dict[str, float]
+    samples: Callable[[], tuple[Tensor, Tensor]] | None = None
 
 
 class Translator:
@@ -71,11 +77,14 @@ class Translator:
 
     @classmethod
     def load(
-        cls, run: Path, direction: Direction = "ab", *, device: str = "auto", precision: Literal["32", "bf16"] = "32",
-        tile: int = 1024, overlap: int = 128,
+        cls, run: Path, direction: Direction = "ab", *, which: Which = "last", device: str = "auto",
+        precision: Literal["32", "bf16"] = "32", tile: int = 1024, overlap: int = 128,
     ) -> "Translator":
-        """A run folder (newest good checkpoint, moving averages), or a file of `mmcycle export --to safetensors`."""
-        config, weights = _read(run, direction)
+        """The moving averages of a run folder, or a file of `mmcycle export --to safetensors`, which holds one state.
+
+        which  the newest good checkpoint, or the best one by the score of `mmcycle.train.validation`
+        """
+        config, weights = _read(run, direction, which)
         return cls(
             config, direction, weights, run=run.name, device=device, precision=precision, tile=tile, overlap=overlap
         )
@@ -93,9 +102,11 @@ class Translator:
         x, context = self.source.to_tensor(raw)
         if self.generator.head is None:
             same = type(self.source) is type(self.target)
-            return Translation(self.target.from_tensor(self.translate(x, strength), context if same else None), {})
+            y = self.translate(x, strength)
+            return Translation(self.target.from_tensor(y, context if same else None), {}, lambda: (x, y))
         rng = torch.Generator().manual_seed(seed)
-        return Translation(*self.target.carry_out(self._plan(x, strength, rng), context, rng))
+        made, facts = self.target.carry_out(self._plan(x, strength, rng), context, rng)
+        return Translation(made, facts, lambda: (x, self.target.to_tensor(made)[0]))
 
     @torch.inference_mode()
     def translate(self, x: Tensor, strength: float = 1.0, seed: int = 0) -> Tensor:
@@ -156,21 +167,33 @@ class Translator:
             return self.generator.decode(x.to(self.device)).float()
 
 
-def _read(run: Path, direction: str) -> tuple[Config, dict[str, Tensor]]:
+def _read(run: Path, direction: str, which: str) -> tuple[Config, dict[str, Tensor]]:
     if direction not in ("ab", "ba"):
         raise UserError(f"direction {direction!r} is unknown: ab or ba")
     if run.is_file():
         return _read_exported(run, direction)
-    path, damaged = checkpoint.newest_good(run / "checkpoints")
-    if path is None:
-        found = f"; {damaged[0]}" if damaged else ""
-        raise UserError(f"{run} holds no whole checkpoint{found}. Train first: mmcycle train CONFIG --out {run}")
+    path = _checkpoint(run, which)
     averages, state = checkpoint.load_averages(path)
     start = f"{direction}."
     weights = {name.removeprefix(start): value for name, value in averages.items() if name.startswith(start)}
     if not weights:
-        raise UserError(f"{run} was trained one way (loss.consistency=nce): it has no direction {direction!r}")
+        raise UserError(f"{run} was trained one way (loss.consistency nce or none): it has no direction {direction!r}")
     return from_dict(state.get("config"), f"{path}/state.json", run=run), weights
+
+
+def _checkpoint(run: Path, which: str) -> Path:
+    if which not in ("last", "best"):
+        raise UserError(f"checkpoint {which!r} is unknown: last or best")
+    if which == "best":
+        path, _, damaged = checkpoint.best_good(run / "checkpoints")
+        advice = "It is written every run.evaluate_every steps; take the last one, or train with more steps than that"
+    else:
+        path, damaged = checkpoint.newest_good(run / "checkpoints")
+        advice = f"Train first: mmcycle train CONFIG --out {run}"
+    if path is None:
+        found = f"; {damaged[0]}" if damaged else ""
+        raise UserError(f"{run} holds no whole {'best ' if which == 'best' else ''}checkpoint{found}. {advice}")
+    return path
 
 
 def _read_exported(file: Path, direction: str) -> tuple[Config, dict[str, Tensor]]:

@@ -15,7 +15,7 @@ import numpy as np
 from annotated_types import Ge, Gt, Le
 
 from mmcycle.errors import RecordingError, UserError
-from mmcycle.modalities import point_files, range_files
+from mmcycle.modalities import lidar_array, point_files, range_files
 from mmcycle.modalities.lidar_sensor import MOST_COLUMNS, SensorSpec, preset
 from mmcycle.modalities.point_files import Sweep, read_sweep, write_sweep
 from mmcycle.modalities.point_labels import PointLabels, keep_labels, read_labels, write_labels
@@ -54,7 +54,7 @@ class Lidar(Modality):
     ego: tuple[Run, ...] = ()                       # (row, first column, last): what the carrier hides, in both domains
     change: Literal["any", "returns"] = "any"       # what becoming this domain may do to a sweep:
     #   any      every pixel is made anew     returns  returns may be lost, recoloured, and shifted within max_shift
-    max_shift: Annotated[float, Ge(0)] = 0.2        # metres
+    max_shift: Annotated[float, Ge(0)] = 0.05       # metres
     temperature: Annotated[float, Gt(0)] = 1.0      # of the choice which returns are lost, while learning it
     max_points: Annotated[int, Gt(0), Le(MAX_POINTS)] = MAX_POINTS      # larger files are refused before they are read
 
@@ -143,27 +143,45 @@ class Lidar(Modality):
         if source.ego != self.ego:
             raise ValueError("change='returns' needs the same ego in both domains: what the carrier of one hides, no "
                              "recording of the other may show")
-        return Returns(self._scale, self.max_shift, self.temperature)
+        return Returns(self._scale, self.max_shift, self.temperature, self.spec.rows)
 
     def carry_out(
         self, plan: Tensor, context: Seen, rng: torch.Generator
     ) -> tuple[Sweep | RangeImage, dict[str, float]]:
-        """plan (4, H, W): see `Returns`. Points that the carrier of this domain hides are lost too.
+        """plan (5 + F, H, W): see `Returns.plan`. Points that the carrier of this domain hides are lost too.
 
         Facts: `kept_share` of the pixels that had a return, `shift_m`, the mean distance by which these moved.
         """
-        from mmcycle.modalities.lidar_head import chance, speckle
+        from mmcycle.modalities.lidar_head import luck
 
-        shift, brighter, spread, logit = plan
+        away, brighter, kept = luck(plan, rng)
         known = context.range > 0
         shown = known & ~self._hidden(plan)
-        keep = _some((logit + chance(logit, rng) > 0) & shown, logit - 1e3 * ~shown)
-        brighter = brighter + spread * speckle(spread, rng)
-        metres = self._scale.within(context.range + shift).where(shift != 0, context.range)
+        keep = _some((kept > 0) & shown, kept - 1e3 * ~shown)
+        metres = self._scale.within(context.range + away).where(away != 0, context.range)
         light = (context.intensity + brighter).clamp(0, 1).where(brighter != 0, context.intensity)
         moved = float((metres - context.range)[keep].abs().mean())
         share = float(keep.sum() / known.sum().clamp_min(1))
         return context.changed(metres, light, keep), {"kept_share": round(share, 4), "shift_m": round(moved, 4)}
+
+    def from_array(self, array: np.ndarray, rate: int | None = None) -> Sweep | RangeImage | None:
+        """Points (N, 4 to 16) or a range image (2 or 3, H, W) of this sensor's grid: see `lidar_array`."""
+        if rate is not None:
+            raise UserError("a sweep has no rate; leave rate out")
+        spec = self.spec
+        raw = lidar_array.recording(array, spec.rows, spec.columns, spec.intensity_scale)
+        if raw is not None:
+            try:
+                (self._check_sweep if isinstance(raw, Sweep) else self._check_image)(raw)
+            except RecordingError as error:
+                raise UserError(f"a sweep of a sample cannot be translated: {error}") from error
+        return raw
+
+    def to_array(self, raw: Sweep | RangeImage, like: np.ndarray) -> np.ndarray:
+        """Points that were lost are gone, with the rest of their row; in a range image they are 0."""
+        if like.ndim == 2:
+            return lidar_array.as_points(raw, like)
+        return lidar_array.as_image(raw if isinstance(raw, RangeImage) else self._as_image(raw), like)
 
     def relabel(self, label: Path, target: Path, raw: Sweep | RangeImage) -> bool:
         """`.label` of SemanticKITTI and `.bin` of nuScenes lidarseg lose the points that the sweep lost."""
@@ -318,6 +336,7 @@ class Lidar(Modality):
         """(H, W) -> points row by row, each row to the left from straight ahead: so KITTI's files unfold."""
         from mmcycle.modalities.lidar_projection import unproject
         from mmcycle.modalities.lidar_rows import centres
+        from mmcycle.modalities.lidar_seen import NOBODY
 
         if len(metres) != self.spec.rows:
             raise UserError(f"a range image of {len(metres)} rows is not of this sensor, which has {self.spec.rows}")
@@ -326,7 +345,8 @@ class Lidar(Modality):
         around = centres(spec, metres.device)[1].expand_as(metres)
         points = unproject(metres[:, order], light[:, order], spec, around[:, order]).numpy()
         ring = np.nonzero(metres.numpy() > 0)[0].astype(np.uint16)
-        return Sweep(np.ascontiguousarray(points[:, :3]), points[:, 3].copy(), {"ring": ring})
+        nobody = np.full(len(points), NOBODY)
+        return Sweep(np.ascontiguousarray(points[:, :3]), points[:, 3].copy(), {"ring": ring}, nobody)
 
 
 COLOURS = ((165, 0, 38), (244, 109, 67), (254, 224, 144), (171, 217, 233), (69, 117, 180), (49, 54, 149))

@@ -11,9 +11,11 @@ from PIL import UnidentifiedImageError
 from mmcycle.errors import RecordingError, UserError
 from mmcycle.files import inside
 from mmcycle.modality import Clip, Cloud, Drawing, Exhibit, Modality
-from mmcycle.report import pictures
+from mmcycle.report import films, pictures
 from mmcycle.report.clouds import Viewer, viewer
+from mmcycle.report.films import Film
 from mmcycle.report.pictures import Box, Thumbnail
+from mmcycle.report.shelf import Shelf
 
 BUDGET = 13_000_000                             # letters of embedded media on one page
 
@@ -27,7 +29,7 @@ class Player:
     about: str
 
 
-Shown = Thumbnail | Player | Viewer
+Shown = Thumbnail | Player | Viewer | Film
 
 
 @dataclass
@@ -44,14 +46,24 @@ class Album:
     ) -> tuple[Shown, ...]:
         """The recording folder/relative, a picture file at most `width` wide, all else as its sensor presents it.
 
-        () when it is unsafe, unreadable or one too many.
+        Of a clip that is the sensor of its sound. () when it is unsafe, unreadable or one too many.
         """
         def made(path: Path) -> list[Shown]:
+            if path.suffix.lower() in films.SUFFIXES:
+                return self._clip(path, width, sensor)
             if sensor is None or path.suffix.lower() in pictures.SUFFIXES:
                 return [_framed(pictures.read_picture(path), width, boxes)]
             return [_shown(exhibit, width, boxes) for exhibit in self._presented(sensor, path, labels)]
 
         return self._kept(folder, relative, made)
+
+    def show_on(
+        self, shelf: Shelf | None, name: object, width: int, boxes: Sequence[Box], sensor: Modality | None,
+        labels: Sequence[Path],
+    ) -> tuple[Shown, ...]:
+        """The same for a recording on a shelf, loose or in a shard."""
+        place = None if shelf is None else shelf.place(name)
+        return () if place is None else self.show(*place, width, boxes, sensor, labels)
 
     def show_stacked(self, folder: Path, relative: str, width: int, parts: int) -> tuple[Shown, ...]:
         """A picture cut into `parts` of equal height, from top to bottom; very wide ones may be twice `width`."""
@@ -84,6 +96,18 @@ class Album:
             self.left -= sum(_letters(one) for one in shown)
             return tuple(shown)
         return ()
+
+    def _clip(self, path: Path, width: int, sensor: Modality | None) -> list[Shown]:
+        """A clip to be played, or some of its frames and its sound; and what its sound looks like."""
+        playing = films.film(path)
+        page = None if playing else films.sheet(path, 2 * width)
+        shown: list[Shown] = [playing] if playing else [_framed(page, 2 * width)] if page else []
+        try:
+            heard = films.heard(path, sensor) if sensor is not None else ()
+        except Exception as error:              # as below
+            self.note(f"{path.name}: its sound is not shown: {' '.join(str(error).split())[:200]}.")
+            return shown
+        return shown + [_shown(one, width, ()) for one in heard if not (playing and isinstance(one, Clip))]
 
     def _presented(self, sensor: Modality, path: Path, labels: Sequence[Path]) -> Sequence[Exhibit]:
         """Labels that do not belong to the recording hide themselves, not it."""

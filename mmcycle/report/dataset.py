@@ -4,12 +4,14 @@ import math
 from collections import Counter
 from pathlib import Path, PurePosixPath
 from statistics import quantiles
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from mmcycle.report.album import Album
 from mmcycle.report.numbers import Card, count, short, unit_of
-from mmcycle.report.pairs import Sensors, show_pairs
+from mmcycle.report.pairs import Pair, Sensors, Shelves, chosen_rows, named, show_pairs
 from mmcycle.report.rows import listing, mapping, number, read_object, read_rows
+from mmcycle.report.shelf import Shelf
 
 QUARANTINED = 200                               # rows of the quarantine shown
 MOST_FACTS = 40                                 # rows of the table of numbers
@@ -23,7 +25,7 @@ def describe_dataset(folder: Path) -> dict[str, Any]:
     job = read_object(folder / ".mmcycle" / "job.json")
     source = _source(job, notes)
     album = Album()
-    pairs = show_pairs(rows, folder, source, album, Sensors(job))
+    pairs = _pairs(rows, folder, source, album, job)
     notes += album.notes
     return {
         "name": folder.resolve().name,
@@ -34,6 +36,7 @@ def describe_dataset(folder: Path) -> dict[str, Any]:
         "tags": _tags(rows),
         "pairs": pairs,
         "kinds": {kind for pair in pairs for kind in pair.kinds},
+        "several": any(len(pair.parts) > 1 for pair in pairs),
         "translated": count(_translated(rows)),
         "full": album.full,
         "measured": _measured(rows),
@@ -44,6 +47,20 @@ def describe_dataset(folder: Path) -> dict[str, Any]:
         "job": json.dumps(job, indent=2, ensure_ascii=False)[:20_000] if job else "",
         "remarks": notes,
     }
+
+
+def _pairs(
+    rows: list[dict[str, Any]], folder: Path, source: Path | None, album: Album, job: dict[str, Any]
+) -> list[Pair]:
+    """What a page needs of shards is unpacked for as long as it is made."""
+    chosen = chosen_rows(rows)
+    with TemporaryDirectory(prefix="mmcycle-report-") as spare:
+        before, after = Path(spare, "source"), Path(spare, "out")
+        shelves = Shelves(
+            source=None if source is None else Shelf(source, named(chosen, "source"), before, album.notes),
+            out=Shelf(folder, named(chosen, "output"), after, album.notes),
+        )
+        return show_pairs(chosen, shelves, album, Sensors(job))
 
 
 def _source(job: dict[str, Any], notes: list[str]) -> Path | None:
@@ -109,8 +126,9 @@ def _tags(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
 
 
 def _translated(rows: list[dict[str, Any]]) -> int:
-    every = (stream for row in rows for stream in mapping(row.get("streams")).values())
-    return sum(bool(mapping(stream).get("translated")) for stream in every)
+    """How many records have a stream that was translated."""
+    every = (mapping(row.get("streams")).values() for row in rows)
+    return sum(any(mapping(stream).get("translated") for stream in streams) for streams in every)
 
 
 def _measured(rows: list[dict[str, Any]]) -> list[dict[str, str]]:

@@ -172,15 +172,16 @@ function pixel(red, green, blue) {
 
 // Players. One at a time; a line on the picture above shows where it is, a click on the picture goes there.
 
-document.querySelectorAll("audio").forEach(player => {
-  const frame = player.closest(".side").querySelector(".frame");
+document.querySelectorAll("audio, video").forEach(player => {
+  const side = player.closest(".side");
+  const frame = side.querySelector(".frame:has(.strip)") || player.matches("audio") && side.querySelector(".frame");
   const line = frame && frame.querySelector("i");
   const follow = () => {
     if (line) line.style.left = `${100 * player.currentTime / (player.duration || 1)}%`;
     if (!player.paused) requestAnimationFrame(follow);
   };
   player.addEventListener("play", () => {
-    document.querySelectorAll("audio").forEach(other => other === player || other.pause());
+    document.querySelectorAll("audio, video").forEach(other => other === player || other.pause());
     if (line) line.hidden = false;
     follow();
   });

@@ -1,9 +1,10 @@
-"""Recordings and their translations side by side: which are shown, by which sensors, with what is known of each."""
+"""Records and their translations side by side: which are shown, stream by stream, with what is known of each."""
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mmcycle.config import load_config
 from mmcycle.errors import UserError
@@ -11,8 +12,9 @@ from mmcycle.files import inside
 from mmcycle.modality import Modality, find_modality, known_modalities
 from mmcycle.report.album import Album, Shown
 from mmcycle.report.numbers import measured, short
-from mmcycle.report.pictures import Box, read_boxes
+from mmcycle.report.pictures import Box, read_boxes, size_of
 from mmcycle.report.rows import listing, mapping, number
+from mmcycle.report.shelf import Shelf
 from mmcycle.strict_yaml import read_yaml
 
 PAIRS = 24                                      # records shown, evenly chosen
@@ -23,27 +25,57 @@ FACTS = 8                                       # numbers told of one translatio
 
 
 @dataclass(frozen=True)
-class Pair:
-    """One recording and its translation, as the page shows them."""
+class Part:
+    """One file of a record and what became of it: a stream, or the two of a clip."""
 
-    key: str
+    name: str                                   # "lidar", "camera+audio"
     output: str
-    copy: str
     facts: tuple[str, ...]                      # "snr 7.5 dB"
     before: tuple[Shown, ...]
     after: tuple[Shown, ...]
+
+    @property
+    def kinds(self) -> set[str]:
+        """Of what is shown on either side: picture, sound, points, film."""
+        return {shown.kind for shown in (*self.before, *self.after)}
+
+    @property
+    def drawn(self) -> bool:
+        """Whether something is read along a line, as a spectrogram is."""
+        return any(getattr(shown, "strip", False) for shown in (*self.before, *self.after))
+
+    @property
+    def long(self) -> bool:
+        """Whether the translation belongs below its source, not beside it."""
+        return "sound" in self.kinds or self.drawn
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One record and its translation, as the page shows them."""
+
+    key: str
+    copy: str
+    parts: tuple[Part, ...]
+    copied: tuple[str, ...]                     # streams that were not translated
     labels: tuple[str, ...]
     boxes: int
 
     @property
     def kinds(self) -> set[str]:
-        """Of what is shown on either side: picture, sound, points."""
-        return {shown.kind for shown in (*self.before, *self.after)}
+        return set[str]().union(*(part.kinds for part in self.parts))
 
     @property
-    def long(self) -> bool:
-        """Whether it is read along a line, so that the translation belongs below its source, not beside it."""
-        return "sound" in self.kinds or any(getattr(shown, "strip", False) for shown in (*self.before, *self.after))
+    def heard(self) -> bool:
+        """Whether there is a spectrogram to be clicked."""
+        return any(part.drawn and part.kinds & {"sound", "film"} for part in self.parts)
+
+
+class Shelves(NamedTuple):
+    """Where the files of the source are, if it is still there, and those of the data set."""
+
+    source: Shelf | None
+    out: Shelf
 
 
 class Sensors:
@@ -57,79 +89,103 @@ class Sensors:
         self.known: dict[tuple[str, str, str], tuple[Modality | None, Modality | None]] = {}
 
     def of(self, stream: str, model: dict[str, Any]) -> tuple[Modality | None, Modality | None]:
-        """What the model of a stream read, and what it wrote; without its run, the sensor that the stream names."""
+        """What the model of a stream read, and what it wrote; without its run, the sensor that the stream names.
+
+        A translation within one kind of sensor keeps the format and units of its source, so the source's reads it.
+        """
         run, direction = str(self.runs.get(stream, "")), str(model.get("direction"))
         if (stream, run, direction) not in self.known:
             found = _of_run(Path(run) / "config.yaml", direction) if run else None
-            self.known[stream, run, direction] = found or (_of_stream(stream),) * 2
+            one, other = found or (_of_stream(stream),) * 2
+            self.known[stream, run, direction] = one, one if type(one) is type(other) else other
         return self.known[stream, run, direction]
 
 
-def show_pairs(
-    rows: list[dict[str, Any]], folder: Path, source: Path | None, album: Album, sensors: Sensors
-) -> list[Pair]:
-    """The translated recordings of at most PAIRS rows, in order; fewer, and still spread, when the page is full."""
-    chosen, shown = _spread(rows), {}
-    for index in _by_halves(len(chosen)):
-        pairs = _pairs(chosen[index], folder, source, album, sensors)
+def chosen_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """At most PAIRS of the rows that have a translation, evenly chosen from the first to the last."""
+    rows = [row for row in rows if any(mapping(one).get("translated") for one in mapping(row.get("streams")).values())]
+    if len(rows) <= PAIRS:
+        return rows
+    return [rows[round(index * (len(rows) - 1) / (PAIRS - 1))] for index in range(PAIRS)]
+
+
+def named(rows: list[dict[str, Any]], side: str) -> list[object]:
+    """What rows call their recordings and labels: `side` is "source" or "output"."""
+    entries = (one for row in rows for one in (*mapping(row.get("streams")).values(), *listing(row.get("labels"))))
+    return [mapping(entry).get(side) for entry in entries]
+
+
+def show_pairs(rows: list[dict[str, Any]], shelves: Shelves, album: Album, sensors: Sensors) -> list[Pair]:
+    """The rows, in order; fewer, and still spread, when the page is full."""
+    shown: dict[int, Pair] = {}
+    for index in _by_halves(len(rows)):
+        pair = _pair(rows[index], shelves, album, sensors)
         if album.full:                              # half a pair is no comparison
             break
-        shown[index] = pairs
-    return [pair for index in sorted(shown) for pair in shown[index]]
+        shown[index] = pair
+    return [shown[index] for index in sorted(shown)]
 
 
-def _pairs(row: dict[str, Any], folder: Path, source: Path | None, album: Album, sensors: Sensors) -> list[Pair]:
-    """One for each translated stream of a record, with its boxes drawn if it has any."""
+def _pair(row: dict[str, Any], shelves: Shelves, album: Album, sensors: Sensors) -> Pair:
+    """A part for each file that was translated, with its boxes drawn if it has any."""
+    streams = {name: mapping(stream) for name, stream in list(mapping(row.get("streams")).items())[:STREAMS]}
+    lying: dict[object, list[str]] = defaultdict(list)          # output -> the streams in it
+    for name, stream in streams.items():
+        lying[str(stream.get("output"))].append(name)
+    translated = [names for names in lying.values() if any(streams[name].get("translated") for name in names)]
     labels = [mapping(label) for label in listing(row.get("labels"))]
-    named = [str(label.get("output")) for label in labels]
-    boxes = _boxes(folder, named)
-    shown = []
-    for name, stream in list(mapping(row.get("streams")).items())[:STREAMS]:
-        stream = mapping(stream)
-        if not stream.get("translated"):
-            continue
-        one, other = sensors.of(name, mapping(mapping(row.get("model")).get(name)))
-        before = _files(source, [label.get("source") for label in labels]) if source else []
-        after = _files(folder, named)
-        shown.append(Pair(
-            key=str(row.get("key"))[:200],
+    before = _files(shelves.source, [label.get("source") for label in labels])
+    after = _files(shelves.out, [label.get("output") for label in labels])
+    boxes = _boxes(shelves.out, [streams[name] for names in translated for name in names], after)
+    parts = []
+    for number, names in enumerate(translated):
+        stream = streams[next(name for name in names if streams[name].get("translated"))]
+        model = mapping(mapping(row.get("model")).get(names[-1]))       # a clip is presented by its sound's sensor
+        drawn, (one, other) = boxes if number == 0 else (), sensors.of(names[-1], model)
+        parts.append(Part(
+            name="+".join(names)[:80],
             output=str(stream.get("output"))[:200],
-            copy=str(row.get("copy") or "")[:20],
-            facts=_facts(mapping(row.get("params")), name),
-            before=album.show(source, stream.get("source"), THUMBNAIL, boxes, one, before) if source else (),
-            after=album.show(folder, stream.get("output"), THUMBNAIL, boxes, other, after),
-            labels=tuple(label[:120] for label in named[:LABELS]),
-            boxes=len(boxes),
+            facts=_facts(mapping(row.get("params")), names),
+            before=album.show_on(shelves.source, stream.get("source"), THUMBNAIL, drawn, one, before),
+            after=album.show_on(shelves.out, stream.get("output"), THUMBNAIL, drawn, other, after),
         ))
-    return shown
+    return Pair(
+        key=str(row.get("key"))[:200],
+        copy=str(row.get("copy") or "")[:20],
+        parts=tuple(parts),
+        copied=tuple(name[:80] for name, stream in streams.items() if not stream.get("translated")),
+        labels=tuple(str(label.get("output"))[:120] for label in labels[:LABELS]),
+        boxes=len(boxes),
+    )
 
 
-def _facts(params: Mapping[str, Any], stream: str) -> tuple[str, ...]:
+def _facts(params: Mapping[str, Any], streams: Sequence[str]) -> tuple[str, ...]:
     """What the manifest tells of this translation: its strength if it is not 1, and "audio.snr_db" as "snr 7.5 dB"."""
     strength = number(params.get("strength"))
     told = [f"strength {short(strength)}"] if math.isfinite(strength) and strength != 1 else []
-    own = {str(name).removeprefix(f"{stream}."): number(value) for name, value in params.items()
-           if str(name).startswith(f"{stream}.")}
+    own = {inner: number(value) for stream, inner, value in
+           ((*str(name).partition(".")[::2], value) for name, value in params.items()) if stream in streams}
     told += [measured(name, value) for name, value in own.items() if math.isfinite(value)]
     return tuple(told[:FACTS])
 
 
-def _files(folder: Path, names: Sequence[object]) -> list[Path]:
-    """The label files that are there and lie inside of the folder."""
+def _files(shelf: Shelf | None, names: Sequence[object]) -> list[Path]:
+    """The label files that are there and lie inside of the data set."""
     found = []
-    for name in names[:LABELS]:
+    for name in names[:LABELS] if shelf is not None else ():
+        place = shelf.place(str(name))
         try:
-            path = inside(folder, str(name))
+            path = None if place is None else inside(*place)
         except UserError:                       # it leaves the folder, so it is not followed
             continue
-        found += [path] if path.is_file() else []
+        found += [path] if path is not None and path.is_file() else []
     return found
 
 
-def _boxes(folder: Path, labels: list[str]) -> tuple[Box, ...]:
-    for path in _files(folder, [label for label in labels if label.endswith(".txt")]):
-        return read_boxes(path)
-    return ()
+def _boxes(shelf: Shelf, streams: Sequence[dict[str, Any]], labels: Sequence[Path]) -> tuple[Box, ...]:
+    """Those of the first label file that holds any; some tell them in pixels of the picture."""
+    size = next((found for found in map(size_of, _files(shelf, [one.get("output") for one in streams])) if found), None)
+    return next((found for label in labels if (found := read_boxes(label, size))), ())
 
 
 def _of_run(config: Path, direction: str) -> tuple[Modality, Modality] | None:
@@ -150,13 +206,6 @@ def _of_stream(stream: str) -> Modality | None:
         return find_modality(stream)() if stream in known_modalities() else None
     except Exception:                           # settings that have no default, or a plugin that does not import
         return None
-
-
-def _spread(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """At most PAIRS rows, evenly chosen from the first to the last."""
-    if len(rows) <= PAIRS:
-        return rows
-    return [rows[round(index * (len(rows) - 1) / (PAIRS - 1))] for index in range(PAIRS)]
 
 
 def _by_halves(number: int) -> list[int]:

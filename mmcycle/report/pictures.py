@@ -19,6 +19,7 @@ MOST_PIXELS = 64_000_000                        # a larger picture is a mistake 
 STRIP_WIDTH = 1024                              # pixels: a strip is mostly long
 STRIP_SHAPE = 3.0                               # width / height of a strip on the page, whatever its pixels are
 MOST_BOXES = 200
+KITTI = ("Car", "Pedestrian", "Cyclist", "Van", "Truck")
 BOX_COLOURS = ("#ff4d6d", "#22c3e6", "#ffb703", "#70e000", "#c77dff", "#ff8fab")
 
 Box = tuple[int, float, float, float, float]    # class, centre x, centre y, width, height, as shares of the picture
@@ -78,14 +79,31 @@ def strip(picture: Pillow.Image) -> Thumbnail:
     return Thumbnail(source, STRIP_WIDTH, round(STRIP_WIDTH / STRIP_SHAPE), strip=True)
 
 
-def read_boxes(path: Path) -> tuple[Box, ...]:
-    """Boxes of a YOLO label file, "class x y width height" lines in shares of the picture; none of any other file."""
+def size_of(path: Path) -> tuple[int, int] | None:
+    """(width, height) of a picture file as it is stored, nothing decoded; None for what is none."""
+    if path.suffix.lower() not in SUFFIXES:
+        return None
     try:
-        lines = path.read_text(encoding="utf-8")[:100_000].split("\n")
-        boxes = [_box(line.split()) for line in lines[:MOST_BOXES] if line.strip()]
+        with Pillow.open(path, formats=FORMATS) as picture:
+            return picture.size
+    except Exception:                           # Pillow answers damage with any exception
+        return None
+
+
+def read_boxes(path: Path, size: tuple[int, int] | None = None) -> tuple[Box, ...]:
+    """Boxes of a YOLO label file, "class x y width height" lines in shares of the picture; none of any other file.
+
+    size   (width, height) of the picture in pixels: then those of KITTI are read too, but for what it does not care of
+    """
+    if path.suffix.lower() != ".txt":
+        return ()
+    try:
+        lines = [line.split() for line in path.read_text(encoding="utf-8")[:100_000].split("\n")]
+        if size is not None and any(len(words) in (15, 16) for words in lines):
+            return tuple(_kitti_box(words, size) for words in lines[:MOST_BOXES] if words and words[0] != "DontCare")
+        return tuple(_box(words) for words in lines[:MOST_BOXES] if words)
     except (OSError, ValueError):
         return ()
-    return tuple(boxes)
 
 
 def _box(words: list[str]) -> Box:
@@ -93,6 +111,16 @@ def _box(words: list[str]) -> Box:
     if not all(0 <= value <= 1 for value in (x, y, width, height)) or kind < 0:
         raise ValueError("not a box")
     return kind, x, y, width, height
+
+
+def _kitti_box(words: list[str], size: tuple[int, int]) -> Box:
+    """Class, truncated, occluded, alpha, then left, top, right, bottom in pixels, then the box in space."""
+    kind, edges = words[0], [float(word) for word in words[4:8]]
+    left, right, top, bottom = edges[0] / size[0], edges[2] / size[0], edges[1] / size[1], edges[3] / size[1]
+    if not (-1 < left < right < 2 and -1 < top < bottom < 2):
+        raise ValueError("not a box")
+    place = KITTI.index(kind) if kind in KITTI else len(KITTI)
+    return place, (left + right) / 2, (top + bottom) / 2, right - left, bottom - top
 
 
 def _encoded(picture: Pillow.Image, form: str, quality: int, subsampling: int = -1) -> str:

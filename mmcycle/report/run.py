@@ -35,7 +35,7 @@ def describe_run(folder: Path) -> dict[str, Any]:
     config, config_text = _config(folder / "config.yaml", notes)
     album = Album()
     marks = [number(event.get("step")) for event in attempts if event["event"] == "resume"]
-    one_way = mapping(config.get("loss")).get("consistency") == "nce"
+    one_way = mapping(config.get("loss")).get("consistency") in ("nce", "none")
     samples = _samples(folder, album, one_way)
     notes += _bad_recordings(events) + album.notes + ([] if kept else ["No step has been logged yet."])
     return {

@@ -5,9 +5,12 @@ OUT/image_2/000000.png   OUT/semantic/000000.png           and the mask, Citysca
 OUT/velodyne/000000.bin  OUT/labels/000000.label           sweep and SemanticKITTI labels
 OUT/label_2/000000.txt   OUT/calib/000000.txt              boxes of what the camera sees, and calibration
 OUT/boxes/000000.txt                                       boxes of what the scanner sees, in its frame, as OpenPCDet's
+
+Without a camera, image_2, semantic and label_2 are left out.
 """
 
 from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +19,7 @@ from numpy import ndarray as Array
 from mmcycle.errors import UserError, need
 from mmcycle.files import write_json, write_text
 from mmcycle.simulate.camera import VIEWS, Camera, photograph
+from mmcycle.simulate.crew import share_out
 from mmcycle.simulate.mesh import Semantic
 from mmcycle.simulate.objects import kitti_lines
 from mmcycle.simulate.plan import Plan
@@ -28,6 +32,7 @@ LONGEST = 110.0  # metres; the street ends beyond
 SCANNER_HEIGHT = 1.73  # metres over the road
 CAMERA_AHEAD, CAMERA_BELOW = 0.27, 0.08  # metres, seen from the scanner; as KITTI's (Geiger et al. 2013, fig. 3)
 FOV = 80.0  # degrees, horizontal
+NO_CAMERA = "none"  # the view of a drive with the scanner alone
 # Scanner frame (x ahead, y left, z up) -> camera frame (x right, y down, z ahead).
 TO_CAMERA = np.array(
     [[0.0, -1.0, 0.0, 0.0], [0.0, 0.0, -1.0, -CAMERA_BELOW], [1.0, 0.0, 0.0, -CAMERA_AHEAD], [0.0, 0.0, 0.0, 1.0]]
@@ -49,8 +54,9 @@ class Order:
 
     def files(self, index: int) -> dict[str, Path]:
         """Name of a part -> its file, of one moment."""
-        kinds = {"image_2": "png", "semantic": "png", "velodyne": "bin", "labels": "label"}
-        kinds |= {"label_2": "txt", "calib": "txt", "boxes": "txt"}
+        kinds = {"velodyne": "bin", "labels": "label", "calib": "txt", "boxes": "txt"}
+        if self.view != NO_CAMERA:
+            kinds |= {"image_2": "png", "semantic": "png", "label_2": "txt"}
         return {kind: self.out / kind / f"{index:06d}.{suffix}" for kind, suffix in kinds.items()}
 
 
@@ -63,23 +69,23 @@ def write_drive(
     view: str = "day",
     size: tuple[int, int] = (480, 160),
     mode: str = "ideal",
+    workers: int = 1,
 ) -> None:
-    """Write the missing moments of a drive; moment i depends on (seed, i) and the order alone, so it resumes."""
+    """Write the missing moments of a drive; moment i depends on (seed, i) and the order alone, so it resumes.
+
+    view: of the camera, "none" for a drive without; mode: of the scanner, one of `scanner.MODES`.
+    """
     order = Order(Path(out), sensor, steps, float(spacing), seed, view, (int(size[0]), int(size[1])), mode)
     _check(order)
     need("open3d", "Simulating a drive")
-    scene = open_road(street(seed_of(seed, 0), around=True))
-    poses = drive(scene, steps, order.spacing, seed)
-    _announce(order, poses)
-    for index, pose in enumerate(poses):
-        if not all(path.exists() for path in order.files(index).values()):
-            _write_moment(order, index, moved(scene, index * order.spacing), pose)
+    _announce(order, drive(_road(seed), steps, order.spacing, seed))
+    missing = [index for index in range(steps) if not all(path.exists() for path in order.files(index).values())]
+    share_out(partial(_write_moment, order), missing, workers)
 
 
 def drive(scene: Scene, steps: int, spacing_m: float, seed: int = 0) -> list[Pose]:
     """Poses of the scanner along the ego car's lane, swaying a little; at most 110 m of a street can be driven."""
-    if steps < 1 or not 0 < spacing_m or (steps - 1) * spacing_m > LONGEST:
-        raise UserError(f"{steps} steps of {spacing_m:g} m: give at least one step, and at most {LONGEST:g} m in all")
+    _check_way(steps, spacing_m)
     plan, rng = scene.plan, np.random.default_rng((seed, 8))
     lane = float(plan.straightened(scene.ego[:3])[0, 1])
     sway, wave, phase = rng.uniform(0.05, 0.2), rng.uniform(35, 60), rng.uniform(0, 2 * np.pi)
@@ -158,16 +164,25 @@ def _along(plan: Plan, points: Array, metres: Array) -> Array:
     return plan.bent(straight)
 
 
-def _write_moment(order: Order, index: int, scene: Scene, pose: Pose) -> None:
-    files, camera = order.files(index), camera_at(pose, *order.size)
+@lru_cache(maxsize=1)
+def _road(seed: int) -> Scene:
+    """Once in each process."""
+    return open_road(street(seed_of(seed, 0), around=True))
+
+
+def _write_moment(order: Order, index: int) -> None:
+    files, start = order.files(index), _road(order.seed)
+    pose, scene = drive(start, index + 1, order.spacing, order.seed)[-1], moved(start, index * order.spacing)
     swept = Scanner(scene).sweep(pose, _grid(order.sensor), order.sensor.max_range)
     swept = sensed(swept, order.mode, noise_of(order.mode), np.random.default_rng((order.seed, 9, index)))
-    shot = photograph(replace(scene, seed=seed_of(order.seed, index + 1)), camera, order.view)  # its own grain
-    to_camera = TO_CAMERA @ np.linalg.inv(pose.matrix)
+    camera = camera_at(pose, *order.size)
     write_text(files["calib"], calibration(camera))
-    write_text(files["label_2"], "".join(kitti_lines(scene, shot, to_camera, intrinsics(camera))))
-    write_image(files["semantic"], shot.semantic)
-    write_image(files["image_2"], shot.rgb)
+    if order.view != NO_CAMERA:
+        shot = photograph(replace(scene, seed=seed_of(order.seed, index + 1)), camera, order.view)  # its own grain
+        to_camera = TO_CAMERA @ np.linalg.inv(pose.matrix)
+        write_text(files["label_2"], "".join(kitti_lines(scene, shot, to_camera, intrinsics(camera))))
+        write_image(files["semantic"], shot.semantic)
+        write_image(files["image_2"], shot.rgb)
     write_boxes(*boxes_seen(scene, pose, swept), files["boxes"])
     write_sweep(swept, files["velodyne"], files["labels"])
 
@@ -176,10 +191,17 @@ def _grid(sensor: Sensor) -> Array:
     return directions(np.array(sensor.elevations), np.array(sensor.azimuths))
 
 
+def _check_way(steps: int, spacing: float) -> None:
+    if steps < 1 or not 0 < spacing or (steps - 1) * spacing > LONGEST:
+        raise UserError(f"{steps} steps of {spacing:g} m: give at least one step, and at most {LONGEST:g} m in all")
+
+
 def _check(order: Order) -> None:
+    _check_way(order.steps, order.spacing)
     check_mode(order.mode)
-    if order.view not in VIEWS:
-        raise UserError(f"unknown view {order.view!r}; a camera photographs {', '.join(VIEWS)}")
+    if order.view not in (*VIEWS, NO_CAMERA):
+        known = f"{', '.join(VIEWS)}; {NO_CAMERA} is no camera"
+        raise UserError(f"unknown view {order.view!r}; a camera photographs {known}")
     if not all(SIDES[0] <= side <= SIDES[1] for side in order.size):
         raise UserError(
             f"size {order.size[0]}x{order.size[1]}: width and height must be {SIDES[0]} to {SIDES[1]} pixels"

@@ -92,7 +92,7 @@ class Reach(NamedTuple):
 
 
 AHEAD = Reach((-12, 120), (9, 40, 120), (5, 60), (10, 40), (4, 14, 125), (-4, 130), (-6, 110), (8, 80), (-1.3, 150))
-GREEN = AHEAD._replace(traffic=0.35, empty=0.42)
+GREEN = AHEAD._replace(traffic=0.3, empty=0.6)
 BEHIND = Reach(
     parked=(-124, -16),
     driving=(-124, -90, -9),
@@ -103,8 +103,8 @@ BEHIND = Reach(
     hedges=(-120, -7.5),
     signs=(-90, -6),
     lamps=(-5, -42),
-    traffic=0.35,
-    empty=0.42,
+    traffic=0.3,
+    empty=0.6,
 )
 
 

@@ -3,16 +3,16 @@
 OUT/street.json, OUT/day/classes.txt
 OUT/day/images/000000.png   OUT/night/images/000000.png     the same stem is the same moment
 OUT/day/masks/000000.png    OUT/day/labels/000000.txt       beside the first photograph; they hold for every one
+OUT/day/captions/000000.txt OUT/night/captions/000000.txt   where asked for: what each shows, in words
 OUT/lidar/velodyne/000000.bin   OUT/lidar/labels/000000.label   as KITTI's and SemanticKITTI's
 OUT/lidar/boxes/000000.txt                                      as OpenPCDet's
 """
 
 import hashlib
 import json
-import multiprocessing
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -24,6 +24,8 @@ from mmcycle.errors import UserError, need
 from mmcycle.files import write_atomic, write_json, write_text
 from mmcycle.simulate.camera import VIEWS as PHOTOGRAPHS
 from mmcycle.simulate.camera import Camera, Photograph, photographs
+from mmcycle.simulate.captions import Shown, caption
+from mmcycle.simulate.crew import share_out
 from mmcycle.simulate.mesh import Semantic
 from mmcycle.simulate.scanner import Pose, Sensor, boxes_seen, check_mode, scan
 from mmcycle.simulate.scene import street
@@ -46,6 +48,7 @@ class Order:
     size: tuple[int, int]  # width, height
     sensor: Sensor | None = None  # of the view "lidar"
     mode: str = "ideal"
+    captions: bool = False
 
     @property
     def photographs(self) -> tuple[str, ...]:
@@ -59,6 +62,8 @@ class Order:
         if parts:
             first = self.out / self.photographs[0]
             parts |= {"mask": first / "masks" / f"{stem}.png", "boxes": first / "labels" / f"{stem}.txt"}
+        if self.captions:
+            parts |= {f"{view} caption": self.out / view / "captions" / f"{stem}.txt" for view in self.photographs}
         if "lidar" in self.views:
             parts |= {"points": lidar / "velodyne" / f"{stem}.bin", "labels": lidar / "labels" / f"{stem}.label"}
             parts["things"] = lidar / "boxes" / f"{stem}.txt"
@@ -74,6 +79,7 @@ def write_street(
     workers: int = 1,
     sensor: Sensor | None = None,
     mode: str = "ideal",
+    captions: bool = False,
 ) -> None:
     """Write the missing scenes; finished ones are left as they are, so the same line again resumes.
 
@@ -83,18 +89,12 @@ def write_street(
     Scene i depends on (seed, i) alone: the first ten of a hundred are the ten of ten. A folder that holds another
     street is refused.
     """
-    order = Order(Path(out), seed, tuple(views), (int(size[0]), int(size[1])), sensor, mode)
+    order = Order(Path(out), seed, tuple(views), (int(size[0]), int(size[1])), sensor, mode, captions)
     _check(order, scenes, workers)
     need("open3d", "Simulating a street")
     _announce(order, scenes)
     missing = [index for index in range(scenes) if not all(path.exists() for path in order.files(index).values())]
-    if workers == 1 or len(missing) < 2 * workers:
-        for index in missing:
-            write_scene(order, index)
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        list(pool.map(write_scene, [order] * len(missing), missing, chunksize=max(1, len(missing) // (4 * workers))))
+    share_out(partial(write_scene, order), missing, workers)
 
 
 def write_scene(order: Order, index: int) -> None:
@@ -106,6 +106,9 @@ def write_scene(order: Order, index: int) -> None:
         write_image(files["mask"], taken[wanted[0]].semantic)
         write_text(files["boxes"], "".join(f"{line}\n" for line in yolo_lines(taken[wanted[0]])))
         for view, photograph in taken.items():
+            if order.captions:
+                said = caption(Shown.of(photograph.semantic, photograph.instance, view))
+                write_text(files[f"{view} caption"], f"{said}\n")
             write_image(files[view], photograph.rgb)
     if order.sensor is not None and "lidar" in order.views:
         seen = order.sensor.elevations, order.sensor.azimuths, order.sensor.max_range

@@ -2,8 +2,10 @@
 
     checkpoints/step-00002000/  networks.safetensors  averages.safetensors  optimisers.safetensors  rank-0.safetensors
                                 state.json  sums.json
+    checkpoints/best-00001000/  averages.safetensors  state.json  sums.json     by the score that state.json tells
 """
 import json
+import math
 import os
 import re
 import shutil
@@ -21,6 +23,7 @@ from mmcycle.files import sha256, write_atomic, write_folder
 
 FORMAT = 1
 PARTS = ("networks", "averages", "optimisers")
+BEST = "best-"
 Tensors = dict[str, Tensor]
 
 
@@ -67,6 +70,18 @@ def load(path: Path, rank: int = 0, world: int = 1) -> Checkpoint:
     )
 
 
+def save_best(folder: Path, step: int, averages: Tensors, state: dict[str, Any]) -> None:
+    """Write folder/best-XXXXXXXX, what a translator needs and no more; state holds the "score" (lower is better).
+
+    Only then those before it go, so that a kill leaves at least one.
+    """
+    new = folder / best_name_of(step)
+    write_folder(new, lambda temporary: _fill_best(temporary, averages, state | {"step": step}))
+    for path in folder.glob(f"{BEST}*"):
+        if path != new:
+            shutil.rmtree(path, ignore_errors=True)
+
+
 def load_averages(path: Path) -> tuple[Tensors, dict[str, Any]]:
     """The moving averages of the generators and the state: what a translator needs."""
     state = check(path)
@@ -85,10 +100,24 @@ def newest_good(folder: Path) -> tuple[Path | None, list[str]]:
     return None, damaged
 
 
+def best_good(folder: Path) -> tuple[Path | None, float, list[str]]:
+    """The best checkpoint that is whole, its score (infinity where there is none), a sentence for each damaged one."""
+    damaged: list[str] = []
+    found: list[tuple[float, Path]] = []
+    for path in sorted(folder.glob(f"{BEST}*")):
+        try:
+            found.append((check(path)["score"], path))
+        except UserError as error:
+            damaged.append(str(error))
+    score, path = min(found, default=(math.inf, None))
+    return path, score, damaged
+
+
 def check(path: Path) -> dict[str, Any]:
     """The state; UserError unless every file that a checkpoint needs is there with the SHA-256 written beside it."""
+    best = path.name.startswith(BEST)
     sums = _sums(path)
-    for name in ("state.json", *(f"{part}.safetensors" for part in PARTS), *sums):
+    for name in ("state.json", *(f"{part}.safetensors" for part in (("averages",) if best else PARTS)), *sums):
         if name not in sums:
             raise UserError(f"{path / 'sums.json'} does not list {name}, which every checkpoint has: it is damaged")
         if not (name == "state.json" or re.fullmatch(r"[a-z]+(-\d+)?\.safetensors", name)):
@@ -96,11 +125,13 @@ def check(path: Path) -> dict[str, Any]:
         if _sum(path / name) != sums[name]:
             raise UserError(f"{path / name} is damaged or missing: it does not have the SHA-256 that was written")
     state = _json(path / "state.json")
-    world = state.get("world")
-    if type(state.get("step")) is not int or name_of(state["step"]) != path.name:
-        raise UserError(
-            f"{path} holds the state after step {state.get('step')!r}: it is not the folder that was written"
-        )
+    world, step = state.get("world"), state.get("step")
+    if type(step) is not int or (best_name_of if best else name_of)(step) != path.name:
+        raise UserError(f"{path} holds the state after step {step!r}: it is not the folder that was written")
+    if best and not (type(state.get("score")) is float and math.isfinite(state["score"])):
+        raise UserError(f"{path / 'state.json'} tells no score: it is damaged")
+    if best:
+        return state
     counted = type(world) is int and 1 <= world < len(sums)
     if not counted or any(f"rank-{rank}.safetensors" not in sums for rank in range(world)):
         raise UserError(f"{path} does not hold the states of {world!r} ranks, as its state.json says: it is damaged")
@@ -111,12 +142,25 @@ def name_of(step: int) -> str:
     return f"step-{step:08d}"
 
 
+def best_name_of(step: int) -> str:
+    return f"{BEST}{step:08d}"
+
+
+def _fill_best(temporary: Path, averages: Tensors, state: dict[str, Any]) -> None:
+    _write_tensors(averages, temporary / "averages.safetensors")
+    _seal(temporary, state)
+
+
 def _fill(temporary: Path, folder: Path, checkpoint: Checkpoint, world: int) -> None:
     for name in PARTS:
         _write_tensors(getattr(checkpoint, name), temporary / f"{name}.safetensors")
     for rank in range(world):
         os.replace(folder / f".tmp-rank-{rank}.safetensors", temporary / f"rank-{rank}.safetensors")
-    state = checkpoint.state | {"step": checkpoint.step, "world": world}
+    _seal(temporary, checkpoint.state | {"step": checkpoint.step, "world": world})
+
+
+def _seal(temporary: Path, state: dict[str, Any]) -> None:
+    """Write the state, then the sums of all that is there."""
     (temporary / "state.json").write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
     sums = {"format": FORMAT, "files": {file.name: sha256(file) for file in sorted(temporary.iterdir())}}
     (temporary / "sums.json").write_text(json.dumps(sums, indent=2) + "\n", encoding="utf-8")

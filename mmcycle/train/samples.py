@@ -1,4 +1,7 @@
-"""The picture of a run at one step, always of one set of recordings: rows A | A->B | A->B->A and B | B->A | B->A->B."""
+"""The picture of a run at one step, always of one set of recordings: rows A | A->B | A->B->A and B | B->A | B->A->B.
+
+Where only one direction exists: rows A | A->B | B, the last one for comparison, no partner of the first.
+"""
 from pathlib import Path
 
 import torch
@@ -16,17 +19,19 @@ GAP = 4     # pixels between pictures
 def write_samples(
     path: Path, generators: nn.ModuleDict, a: Modality, b: Modality, real_a: Tensor, real_b: Tensor
 ) -> None:
-    """(N, *shape_a), (N, *shape_b) -> a PNG with 2 N rows (N where only one direction exists) of three pictures."""
+    """(N, *shape_a), (M, *shape_b) -> a PNG with N + M rows (N where only one direction exists) of three pictures."""
     sensors = {"a": (a, real_a), "b": (b, real_b)}
     rows = []
     for direction, there in generators.items():
-        (own, real), (other, _) = sensors[direction[0]], sensors[direction[1]]
+        (own, real), (other, examples) = sensors[direction[0]], sensors[direction[1]]
         fake = there(real)
         back = generators[direction[::-1]](fake) if direction[::-1] in generators else None
         for index in range(len(real)):
             pictures = [own.render(real[index]), other.render(fake[index].float())]
             if back is not None:
                 pictures.append(own.render(back[index].float()))
+            else:
+                pictures.append(other.render(examples[index % len(examples)]))
             rows.append(_beside(pictures))
     sheet = _below(rows).permute(1, 2, 0).cpu().numpy()
     write_atomic(path, lambda temporary: Image.fromarray(sheet).save(temporary))

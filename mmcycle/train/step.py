@@ -40,6 +40,7 @@ class Teacher:
         config, model = self.config, self.model
         self._set_rates(step)
         real_a, real_b = (x.to(self.engine.device, non_blocking=True) for x in (real_a, real_b))
+        known = None if known is None else known.to(self.engine.device, non_blocking=True)
         fakes: dict[str, Tensor] = {}
         losses: Logged = {}
         scores: Logged = {}
@@ -80,11 +81,15 @@ class Teacher:
         return Checkpoint(
             step=step,
             networks=_plain(self.model.state_dict()),
-            averages=_plain(self.averages.state_dict()),
+            averages=self.weights(),
             optimisers=_plain(_flat(self.opt_gen, "gen") | _flat(self.opt_disc, "disc")),
             rank=_plain(self._rank_state()),
             state={},
         )
+
+    def weights(self) -> dict[str, Tensor]:
+        """The moving averages of the generators, on the host."""
+        return _plain(self.averages.state_dict())
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """The opposite of `state`.

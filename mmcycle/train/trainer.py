@@ -6,12 +6,12 @@ import platform
 import shutil
 import signal
 import time
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ from mmcycle import __version__
 from mmcycle.config import Config, differing_keys, from_dict, save_config, to_dict
 from mmcycle.core import schedule
 from mmcycle.data.samplers import Domain, unpaired_batches
-from mmcycle.errors import MmcycleError, RecordingError, UserError
+from mmcycle.errors import MmcycleError, UserError
 from mmcycle.files import remove_leftovers
 from mmcycle.interruption import signals
 from mmcycle.lock import held
@@ -31,9 +31,10 @@ from mmcycle.train.log import Log
 from mmcycle.train.progress import Progress
 from mmcycle.train.samples import write_samples
 from mmcycle.train.step import Teacher
+from mmcycle.train.watch import Watch, shown
 
-MAY_DIFFER = ("run.accelerator", "run.devices", "run.log_every", "run.sample_every", "run.save_every",
-              "run.save_minutes", "run.keep", "data.workers", "data.cache_mib")     # change nothing that is learned
+MAY_DIFFER = ("run.accelerator", "run.devices", "run.log_every", "run.sample_every", "run.evaluate_every",
+              "run.save_every", "run.save_minutes", "run.keep", "data.workers", "data.cache_mib")   # nothing learned
 SHOWN = 4                                                       # recordings of each domain in samples/
 
 
@@ -66,7 +67,7 @@ def _train(config: Config, out: Path, fresh: bool, engine: Engine, domains: dict
     if config.run.compile:
         for network in (*teacher.model.generators.values(), *teacher.model.discriminators.values()):
             network.compile()
-    begun = _Clock(step)
+    begun, watch = _Clock(step), Watch(config, domains, out, engine.device)
     if engine.leads:
         _announce(log, config, engine, step, domains, progress)
 
@@ -74,20 +75,22 @@ def _train(config: Config, out: Path, fresh: bool, engine: Engine, domains: dict
         domains["a"], domains["b"], batch_size=config.train.batch_size, seed=config.run.seed, start=step,
         steps=config.train.steps, rank=engine.rank, world=engine.world, workers=config.data.workers,
         shared_crop=config.data.shared_crop, on_error=config.data.on_error, paired=config.data.paired,
+        paired_fraction=config.data.paired_fraction,
     )
-    known = torch.ones(config.train.batch_size, device=engine.device) if config.data.paired else None
     ended = False
     with signals() as received, closing(progress):
         for batch in batches:
-            losses, scores = teacher.step(step, batch.a, batch.b, known)
+            losses, scores = teacher.step(step, batch.a, batch.b, batch.known)
             step += 1
             for path, why in batch.bad:
                 log.write({"event": "bad recording", "step": step, "path": path, "why": why})
             if step % config.run.log_every == 0 or step == config.train.steps:
-                _write_row(log, step, losses, scores, teacher, begun, progress)
+                _write_row(log, step, losses, scores, teacher, begun, progress, watch)
                 _stop_if_broken(teacher, step)
             if engine.leads and (step % config.run.sample_every == 0 or step == config.train.steps):
                 _show(teacher, domains, out, step)
+            if engine.leads and watch.to_evaluate(step):
+                watch.evaluate(teacher, step, _about(teacher), progress)
             ended = _ended(received, step, engine)
             due = step % config.run.save_every == 0 or step == config.train.steps or ended
             if due or (engine.world == 1 and begun.minutes_since_save() >= config.run.save_minutes):
@@ -197,18 +200,19 @@ def _announce(
 
 def _write_row(
     log: Log, step: int, losses: dict[str, Tensor], scores: dict[str, Tensor], teacher: Teacher, clock: _Clock,
-    progress: Progress,
+    progress: Progress, watch: Watch,
 ) -> None:
     engine, descent = teacher.engine, teacher.config.train
     losses = {name: engine.mean(value).item() for name, value in losses.items()}
     scores = {name: engine.mean(value).item() for name, value in scores.items()}
     if engine.leads:
-        pace = clock.seconds_per_step(step)
+        pace, found = clock.seconds_per_step(step), watch.examined(teacher, step)
         log.write({
             "step": step, "time": time.monotonic() - clock.begun, "lr": descent.lr * schedule.rate(step - 1, descent),
             "seconds_per_step": pace, "bad_steps": int(teacher.bad.item()), "losses": losses, "scores": scores,
-        })
+        } | ({"health": found} if found else {}))
         progress.show(step, pace, losses)
+        watch.warn(step, found, progress)
 
 
 def _stop_if_broken(teacher: Teacher, step: int) -> None:
@@ -221,7 +225,7 @@ def _stop_if_broken(teacher: Teacher, step: int) -> None:
 
 
 def _show(teacher: Teacher, domains: dict[str, Domain], out: Path, step: int) -> None:
-    real = {key: _shown(domain) for key, domain in domains.items()}
+    real = {key: shown(domain, SHOWN) for key, domain in domains.items()}
     if not (real["a"] and real["b"]):               # all of them broken, and data.on_error is "skip"
         return
     real = {key: torch.stack(samples).to(teacher.engine.device) for key, samples in real.items()}
@@ -230,23 +234,17 @@ def _show(teacher: Teacher, domains: dict[str, Domain], out: Path, step: int) ->
     write_samples(path, teacher.averages, config.a.modality, config.b.modality, real["a"], real["b"])
 
 
-def _shown(domain: Domain) -> list[Tensor]:
-    """The recordings that are always looked at, spread over the domain; no broken ones, training tells of them."""
-    count = min(SHOWN, len(domain))
-    samples = []
-    for place in range(count):
-        with suppress(RecordingError):
-            samples.append(domain.sample(place * len(domain) // count, seed=place))
-    return samples
-
-
 def _save(teacher: Teacher, out: Path, step: int) -> None:
-    versions = {"mmcycle": __version__, "torch": torch.__version__}
-    state = replace(teacher.state(step), state={"config": to_dict(teacher.config), "versions": versions})
-    engine = teacher.engine
+    state, engine = replace(teacher.state(step), state=_about(teacher)), teacher.engine
     checkpoint.save(
         out / "checkpoints", state, rank=engine.rank, world=engine.world, keep=teacher.config.run.keep, wait=engine.wait
     )
+
+
+def _about(teacher: Teacher) -> dict[str, Any]:
+    """What every checkpoint says of the run."""
+    versions = {"mmcycle": __version__, "torch": torch.__version__}
+    return {"config": to_dict(teacher.config), "versions": versions}
 
 
 def _ended(received: list[int], step: int, engine: Engine) -> bool:

@@ -1,0 +1,132 @@
+"""Simulated -> real sweeps of an HDL-64E: how near to real ones do translated sweeps come, measured on a drive's end?
+
+    python benchmarks/simulated_sweeps.py DATA --out OUT [KEY=VALUE ...] [--seeds 0 1 2]
+
+DATA holds 000000.npz, 000001.npz ...: 153 consecutive sweeps of one drive, unfolded to 64 x 1024. The translator hears
+of the first two thirds, without labels; ten frames later the last third begins, and is compared. Simulated: 48 streets
+to learn from, 24 others to translate, by an ideal sensor; the baseline is the sensor model made by hand on the same 24.
+"""
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmcycle.config import load_config
+from mmcycle.files import write_json
+from mmcycle.generate.translator import Translator
+from mmcycle.metrics.downstream import interval
+from mmcycle.metrics.sweeps import Measured, Sweeps, with_floor
+from mmcycle.modalities.lidar_sensor import preset
+from mmcycle.modalities.range_files import RangeImage, read_range_image, write_range_image
+from mmcycle.simulate.scanner import Pose, Scanner, directions, sensed
+from mmcycle.simulate.scene import street
+from mmcycle.train.trainer import train
+
+SENSOR = preset("hdl-64e")
+LEARN, TRANSLATE, HEARD, TEST = range(48), range(48, 72), range(102), range(112, 153)
+NOISE = 0.02                        # metres, of the ideal sensor
+SHOWN = ("range patches", "intensity patches", "drop rate", "drop map", "drop given left", "range w1", "intensity w1",
+         "bev jsd")
+
+
+def simulated(folder: Path, seeds: range, mode: str, noise: float = NOISE) -> list[Path]:
+    """One sweep a street, intensity in hundredths, written once."""
+    rays = directions(np.array(SENSOR.elevations), np.array(SENSOR.azimuths))
+    paths = [folder / f"{seed:03d}.npz" for seed in seeds]
+    for seed, path in zip(seeds, paths):
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            scene = street(seed, around=True)
+            ideal = Scanner(scene).sweep(Pose.aboard(scene), rays, SENSOR.max_range)
+            swept = sensed(ideal, mode, noise, np.random.default_rng((seed, 6)))
+            write_range_image(RangeImage(swept.range, (swept.intensity * 100).round()), path)
+    return paths
+
+
+def recorded(data: Path, folder: Path, numbers: range) -> list[Path]:
+    """The drive on the sensor's rows: its files begin with the second laser, and the first is not to be had."""
+    paths = [folder / f"{number:06d}.npz" for number in numbers]
+    for path in paths:
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            image = read_range_image(data / path.name)
+            metres, light = (np.roll(one, 1, axis=0) for one in (image.range, image.remission))
+            metres[0], light[0] = 0, 0
+            write_range_image(RangeImage(metres, light), path)
+    return paths
+
+
+def sweeps(images: list[RangeImage]) -> Sweeps:
+    """Without the row that the drive lacks; intensity as a share."""
+    metres, light = (torch.stack([torch.from_numpy(np.asarray(getattr(image, what), np.float32)) for image in images])
+                     for what in ("range", "remission"))
+    return Sweeps(metres[:, 1:], light[:, 1:] / 100, elevation=torch.tensor(SENSOR.elevations[1:]))
+
+
+def taught(out: Path, config: str, learn: list[Path], heard: list[Path], seed: int, overrides: list[str]) -> Translator:
+    run = out / f"run{seed}"
+    roots = [f"a.root={learn[0].parent}", f"b.root={heard[0].parent}", f"run.seed={seed}"]
+    planned = load_config(config, [*roots, *overrides])
+    ego = planned.b.modality.with_ego(heard).ego                    # what the real car hides, hidden in both
+    a, b = (replace(domain, modality=replace(domain.modality, ego=ego)) for domain in (planned.a, planned.b))
+    ended = train(replace(planned, a=a, b=b), run)
+    if ended.signal:
+        sys.exit(128 + ended.signal)
+    return Translator.load(run, "ab", device="cpu")
+
+
+def range_error(made: list[RangeImage], geometry: list[RangeImage]) -> float:
+    """Median metres between kept returns and what was really hit."""
+    gaps = [np.abs(one.range - true.range)[(one.range > 0) & (true.range > 0)] for one, true in zip(made, geometry)]
+    return float(np.median(np.concatenate(gaps)))
+
+
+def told(found: dict[str, list[dict[str, Measured]]], errors: dict[str, list[float]]) -> str:
+    """{arm: measures by seed} -> Markdown, the floor last."""
+    lines = [f"| | {' | '.join((*SHOWN, 'range error, m'))} |", f"|---|{'---|' * (len(SHOWN) + 1)}"]
+    for arm, runs in found.items():
+        cells = [_cell([run[name].value for run in runs]) for name in SHOWN] + [_cell(errors[arm])]
+        lines.append(f"| {arm} | {' | '.join(cells)} |")
+    floor = next(iter(found.values()))[0]
+    lines.append(f"| real, first half against second (floor) | {' | '.join(f'{floor[name].floor:.3f}' for name in SHOWN)} | |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("data", type=Path)
+    options.add_argument("--out", type=Path, required=True)
+    options.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    options.add_argument("--config", default="sim_to_real_lidar_cpu")
+    options.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="such as train.steps=2000")
+    chosen = options.parse_intermixed_args()
+    torch.set_num_threads(1)
+    out = chosen.out
+    learn = simulated(out / "learn", LEARN, "ideal")
+    clean, by_hand, true = (
+        [read_range_image(path) for path in simulated(out / name, TRANSLATE, mode, noise)]
+        for name, mode, noise in (("clean", "ideal", NOISE), ("by_hand", "calibrated", NOISE), ("true", "ideal", 0.0))
+    )
+    heard = recorded(chosen.data, out / "heard", HEARD)
+    real = sweeps([read_range_image(path) for path in recorded(chosen.data, out / "test", TEST)])
+    found = {name: [with_floor(sweeps(images), real)] for name, images in (("simulator", clean), ("calibrated by hand", by_hand))}
+    errors = {"simulator": [range_error(clean, true)], "calibrated by hand": [range_error(by_hand, true)]}
+    for seed in chosen.seeds:
+        translator = taught(out, chosen.config, learn, heard, seed, chosen.overrides)
+        made = [translator(image, seed=n) for n, image in enumerate(clean)]
+        found.setdefault("ours", []).append(with_floor(sweeps(made), real))
+        errors.setdefault("ours", []).append(range_error(made, true))
+        print(told(found, errors), flush=True)
+    write_json(out / "measured.json", {arm: [{name: list(one) for name, one in run.items()} for run in runs] for arm, runs in found.items()})
+
+
+def _cell(values: list[float]) -> str:
+    return f"{values[0]:.3f}" if len(values) == 1 else f"{interval(values).mean:.3f} ({min(values):.3f} to {max(values):.3f})"
+
+
+if __name__ == "__main__":
+    main()
