@@ -32,9 +32,9 @@ done
 
 say "installing packages (several GB the first time)"
 .venv/bin/python -m pip install -q --disable-pip-version-check uv 2>/dev/null || say "no uv, using pip"
-if ! .venv/bin/python -m uv pip install -q --python .venv/bin/python -c constraints.txt -e '.[test,export]'; then
+if ! .venv/bin/python -m uv pip install -q --python .venv/bin/python -c constraints.txt -e '.[test,export,video,shards,hf]'; then
     say "uv could not; trying pip"
-    .venv/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[test,export]'
+    .venv/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[test,export,video,shards,hf]'
 fi
 .venv/bin/mmcycle --version
 touch .venv/.ready

@@ -13,7 +13,9 @@ from typer.core import TyperGroup
 
 from mmcycle import __version__
 from mmcycle.errors import MmcycleError, UserError
+from mmcycle.generate.commands import generate
 from mmcycle.interruption import Interrupted
+from mmcycle.metrics.commands import evaluate
 from mmcycle.simulate.commands import drive, street
 
 
@@ -48,18 +50,11 @@ class Direction(StrEnum):
     ba = "ba"
 
 
-class OnError(StrEnum):
-    """What a broken recording does to a job."""
+class Which(StrEnum):
+    """A checkpoint of a run."""
 
-    stop = "stop"
-    quarantine = "quarantine"
-
-
-class Engine(StrEnum):
-    """Where the workers of a job run."""
-
-    local = "local"
-    ray = "ray"
+    last = "last"
+    best = "best"
 
 
 class ExportTo(StrEnum):
@@ -70,24 +65,11 @@ class ExportTo(StrEnum):
     safetensors = "safetensors"
 
 
-class To(StrEnum):
-    """What a generated data set lies in."""
-
-    folder = "folder"
-    webdataset = "webdataset"
-    hf = "hf"
-
-
-class Labels(StrEnum):
-    """Which labels go across two kinds of sensors."""
-
-    keep = "keep"
-    class_ = "class"
-
-
 ConfigArgument = Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML file or a recipe's name.")]
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Overrides such as train.steps=2000.")]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or a file made by `export --to safetensors`.")]
+
+Checkpoint = Annotated[Which, typer.Option(help="The newest one, or the one with the best score in training.")]
 
 
 def main() -> NoReturn:
@@ -220,57 +202,39 @@ def train(
 
 
 @app.command()
+def fit(
+    config: ConfigArgument,
+    out: Annotated[Path, typer.Argument(metavar="OUT.yaml", help="The config to write, ready for `mmcycle train`.")],
+    overrides: Overrides = None,
+    rows: Annotated[bool, typer.Option("--rows", help="Write the measured rows in place of the sensor's.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace OUT.yaml where it exists.")] = False,
+) -> None:
+    """Say what the recordings of a and b tell about their sensors, and write a config that knows it."""
+    from mmcycle.train.fit import fit as run
+
+    _print(*run(config, out, overrides or (), measure=rows, force=force))
+
+
+@app.command()
 def translate(
     run: RunArgument,
     inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Recordings or folders of them.")],
     out: Annotated[Path, typer.Option(help="The folder to write to.")],
     direction: Annotated[Direction, typer.Option(help="ab: first domain to second.")] = Direction.ab,
     strength: Annotated[float, typer.Option(min=0, max=1, help="Go only a part of the way.")] = 1.0,
+    checkpoint: Checkpoint = Which.last,
     bf16: Annotated[bool, typer.Option("--bf16", help="Half the time on a recent CPU or GPU, a little less exact.")] = False,
 ) -> None:
     """Translate single recordings; names are kept."""
     from mmcycle.generate.single import translate_files
     from mmcycle.generate.translator import Translator
 
-    translator = Translator.load(run, direction.value, precision="bf16" if bf16 else "32")
+    translator = Translator.load(run, direction.value, which=checkpoint.value, precision="bf16" if bf16 else "32")
     for path in translate_files(translator, inputs, out, strength):
         print(path)
 
 
-@app.command()
-def generate(
-    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="The labelled data set: a folder, also of shards.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The new data set.")],
-    with_: Annotated[list[str], typer.Option("--with", metavar="STREAM=RUN[:ab|:ba]", help="What translates a stream.")],
-    layout: Annotated[str | None, typer.Option(help="How the data set lies on disk; found out where not given.")] = None,
-    copies: Annotated[int, typer.Option(min=1, help="Translations of each recording.")] = 1,
-    strength: Annotated[str, typer.Option(metavar="[LOW:]HIGH", help="How far copies go; the first goes HIGH.")] = "1",
-    seed: Annotated[int, typer.Option(help="Decides what differs between copies.")] = 0,
-    devices: Annotated[int, typer.Option(min=1, help="Worker processes, one for each GPU or group of cores.")] = 1,
-    engine: Annotated[Engine, typer.Option(help="Workers on this machine, or on a Ray cluster that sees all folders.")] = Engine.local,
-    on_error: Annotated[OnError, typer.Option(help="Broken recordings: stop, or list in quarantine.jsonl.")] = OnError.stop,
-    labels: Annotated[Labels, typer.Option(help="Across sensors only class labels stay true.")] = Labels.keep,
-    to: Annotated[To, typer.Option(help="A folder like the source, WebDataset tars, or Hugging Face Parquet.")] = To.folder,
-    shard_size: Annotated[int, typer.Option(min=1, metavar="MB", help="Of one shard, at most; a sample is never cut.")] = 256,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")] = False,
-) -> None:
-    """Write a labelled data set again in the other domain: same tree, names, formats and labels. Run again to resume."""
-    from mmcycle.generate.dataset import generate as run
-    from mmcycle.generate.progress import job_progress
-
-    low, _, high = strength.rpartition(":")
-    with job_progress() as progress:
-        job = run(
-            source, out, _streams(with_), layout=layout, copies=copies, seed=seed, devices=devices, engine=engine.value,
-            on_error=on_error.value, strength=(_share(low or high), _share(high)), labels=labels.value, to=to.value,
-            shard_mb=shard_size, dry_run=dry_run, progress=progress,
-        )
-    _print(job.outline, *(f"not part of the job: {path}: {why}" for path, why in job.strays[:10]))
-    if len(job.strays) > 10:
-        print(f"... and {len(job.strays) - 10} more")
-    if not dry_run:
-        counts = f"{job.done} done, {job.skipped} skipped (done before), {job.quarantined} quarantined"
-        print(f"{job.total} recordings: {counts}. Next: mmcycle verify {out}")
+app.command()(generate)
 
 
 @app.command()
@@ -284,6 +248,9 @@ def verify(out: Annotated[Path, typer.Argument(metavar="OUT")]) -> None:
     print(f"{out}: {'good' if verdict.ok else f'{len(verdict.problems)} problems'} ({counts})")
     if not verdict.ok:
         raise typer.Exit(1)
+
+
+app.command()(evaluate)
 
 
 @app.command()
@@ -300,12 +267,13 @@ def export(
     file: Annotated[Path, typer.Argument(metavar="FILE")],
     to: Annotated[ExportTo, typer.Option(help="The format.")],
     direction: Annotated[Direction, typer.Option(help="ab: first domain to second.")] = Direction.ab,
+    checkpoint: Checkpoint = Which.last,
 ) -> None:
     """Write one direction as one file, after comparing it with torch."""
     from mmcycle.generate.export import export as write
     from mmcycle.generate.translator import Translator
 
-    difference = write(Translator.load(run, direction.value, device="cpu"), to.value, file)
+    difference = write(Translator.load(run, direction.value, which=checkpoint.value, device="cpu"), to.value, file)
     print(f"{file}: largest difference from torch {difference:.2g}")
 
 
@@ -365,26 +333,3 @@ def doctor(config: Annotated[str | None, typer.Argument(metavar="[CONFIG]")] = N
         print(f"{'ok  ' if finding.good else 'BAD '} {finding.what:<14} {finding.found}")
     if not all(finding.good for finding in findings):
         raise typer.Exit(1)
-
-
-def _streams(words: list[str]) -> dict[str, str]:
-    """["image=RUN:ab"] -> {"image": "RUN:ab"}."""
-    streams: dict[str, str] = {}
-    for word in words:
-        stream, equals, run = word.partition("=")
-        if not (equals and stream and run):
-            raise UserError(f"--with {word!r}: expected STREAM=RUN or STREAM=RUN:ab, such as image=runs/day_to_night")
-        if stream in streams:
-            raise UserError(f"--with {word!r}: the stream {stream!r} is named twice")
-        streams[stream] = run
-    return streams
-
-
-def _share(text: str) -> float:
-    try:
-        share = float(text)
-    except ValueError:
-        share = -1.0
-    if not 0 <= share <= 1:
-        raise UserError(f"--strength {text!r}: expected a number in [0, 1], or two as in 0.6:1")
-    return share

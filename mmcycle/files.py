@@ -3,11 +3,14 @@ import hashlib
 import json
 import os
 import shutil
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
 from mmcycle.errors import MmcycleError, UserError
+
+HOST = socket.gethostname().encode()    # two machines that write into one folder may have equal process numbers
 
 
 def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
@@ -16,7 +19,7 @@ def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
     The temporary name keeps the suffix, because many writers choose their format by it, and starts with ".tmp-".
     """
     _make_folder(path.parent)
-    mark = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:12]      # a long name with a prefix would be too long
+    mark = hashlib.sha256(os.fsencode(path.name) + HOST).hexdigest()[:12]   # a long name with a prefix is too long
     temporary = path.parent / f".tmp-{os.getpid()}-{threading.get_native_id()}-{mark}{path.suffix}"
     try:
         write(temporary)

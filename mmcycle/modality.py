@@ -55,6 +55,19 @@ class Cloud(NamedTuple):
 Exhibit = Drawing | Clip | Cloud
 
 
+class Fit(NamedTuple):
+    """What recordings of one domain tell about its sensor.
+
+    told   sentences for a person: what was found, what could not be told and why, which recordings are broken
+    own    fields of this domain's modality, by name, as they should be set
+    other  fields of the other domain's modality that must follow, where both are of one kind
+    """
+
+    told: Sequence[str]
+    own: Mapping[str, Any] = {}
+    other: Mapping[str, Any] = {}
+
+
 @dataclass(frozen=True)
 class Modality(ABC):
     """How one kind of recording becomes a tensor, and back.
@@ -188,6 +201,14 @@ class Modality(ABC):
     def act(self, event: str, params: Mapping[str, float], raw: Any) -> Any:
         """Let one physical event ("mirror", ...) happen to a recording; an event it cannot undergo is an error."""
         raise UserError(f"{type(self).__name__} cannot undergo {event!r}")
+
+    def fit(self, paths: Sequence[Path], partner: Modality, measure: bool = False) -> Fit:
+        """What recordings of this domain tell of its fields; `partner` is what the other domain has.
+
+        measure: also the fields in which the config trusts a data sheet. A broken recording is named and passed over;
+        UserError when all of them are.
+        """
+        return Fit(("nothing to fit: this kind of recording says all it has to when it is read",))
 
     def metrics(self) -> dict[str, Callable[[Tensor, Tensor], float]]:
         """Measures of this sensor alone: name with unit -> distance between two (C, H', W')."""

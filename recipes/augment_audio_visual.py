@@ -22,7 +22,7 @@ from mmcycle.generate.manifest import read_rows, verify
 from mmcycle.metrics.flicker import clip_flicker
 from mmcycle.metrics.pairs import nearness_of_folders
 from mmcycle.report import write_report
-from mmcycle.simulate.clips import write_clips
+from mmcycle.simulate.clips import KINDS, write_clips
 from mmcycle.train.trainer import train
 
 SMOKE = ["model.generator=light", "model.width=8", "model.blocks=1", "model.discriminator_width=8",
@@ -40,8 +40,10 @@ def main() -> None:
     options.add_argument("--audio", type=Path, help="a run of sound that is trained already")
     options.add_argument("--out", type=Path, default=Path("runs/augment_audio_visual"))
     options.add_argument("--smoke", action="store_true", help="seconds: does everything run?")
-    options.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="of both models, such as train.steps=2000")
-    chosen = options.parse_args()
+    options.add_argument("overrides", nargs="*", metavar="STREAM.KEY=VALUE", help="such as camera.train.steps=2000")
+    chosen = options.parse_intermixed_args()
+    if strange := [one for one in chosen.overrides if not one.startswith(("camera.", "audio."))]:
+        options.error(f"{strange[0]}: begin it with camera. or audio.")
 
     # Prepare: clips of two conditions, of other streets, taken apart into frames and sounds.
     clips, domains, seconds = chosen.out / "clips", chosen.out / "domains", 1.0 if chosen.smoke else 2.0
@@ -57,8 +59,9 @@ def main() -> None:
     # Train a model of pictures and one of sound. An interrupted recipe, run again, goes on where it stopped.
     runs = {"camera": chosen.camera or chosen.out / "camera", "audio": chosen.audio or chosen.out / "audio"}
     for stream in (name for name, given in (("camera", chosen.camera), ("audio", chosen.audio)) if not given):
+        own = [one.removeprefix(f"{stream}.") for one in chosen.overrides if one.startswith(f"{stream}.")]
         roots = [f"{end}.root={domains / name / FOLDER[stream]}" for end, name in (("a", "day"), ("b", "night"))]
-        config = load_config(NUMBERS[stream], [*roots, *(SMOKE if chosen.smoke else []), *chosen.overrides])
+        config = load_config(NUMBERS[stream], [*roots, *(SMOKE if chosen.smoke else []), *own])
         ended = train(config, runs[stream])
         if ended.signal:
             sys.exit(128 + ended.signal)
@@ -78,7 +81,7 @@ def main() -> None:
         for name, folder in (("truth", clips / "truth"), ("translated", out)):
             take_apart(folder, domains / name)
         image = load_config(runs["camera"] / "config.yaml").a.modality
-        for kind in sorted(path.name for path in (domains / "truth" / "frames").iterdir()):
+        for kind in KINDS:
             of = (domains / name / "frames" / kind for name in ("day", "translated", "truth"))
             near = nearness_of_folders(*of, lambda path: image.to_tensor(image.load(path))[0])
             measured |= {f"{kind}: {name}": value for name, value in near.items() if name.startswith(("l1", "ssim"))}

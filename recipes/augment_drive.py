@@ -1,6 +1,6 @@
 """A labelled drive -> the same by night, as a real scanner sees it: camera and LiDAR each by its own model.
 
-Needs   nothing (simulated drives), or --data DIR and --like DIR: drives as KITTI has them, image_2, velodyne, label_2 ...
+Needs   nothing (simulated drives), or --data DIR and --like DIR: drives like KITTI's: image_2, velodyne, label_2 ...
 Run     python recipes/augment_drive.py --data DIR --like DIR
 Smoke   python recipes/augment_drive.py --smoke
 Yields  OUT/camera (checkpoints, log.jsonl, samples, report.html), OUT/lidar (checkpoints, log.jsonl, report.html),
@@ -30,6 +30,7 @@ SMALL = {"camera": ["a.size=32", "b.size=32", "a.short_side=null", "b.short_side
          "lidar": ["a.columns=128", "b.columns=128", "a.window=64", "b.window=64"]}
 NUMBERS = {"camera": "augment_drive", "lidar": "sim_to_real_lidar_cpu"}     # stream -> config of its model
 FOLDER = {"camera": "image_2", "lidar": "velodyne"}
+SHOWN = ("drop rate", "drop map", "intensity w1")       # of the distances between sweeps
 
 
 def main() -> None:
@@ -41,7 +42,9 @@ def main() -> None:
     options.add_argument("--out", type=Path, default=Path("runs/augment_drive"))
     options.add_argument("--smoke", action="store_true", help="seconds: does everything run?")
     options.add_argument("overrides", nargs="*", metavar="STREAM.KEY=VALUE", help="such as lidar.a.sensor=vlp-16")
-    chosen = options.parse_args()
+    chosen = options.parse_intermixed_args()
+    if strange := [one for one in chosen.overrides if not one.startswith(("camera.", "lidar."))]:
+        options.error(f"{strange[0]}: begin it with camera. or lidar.")
 
     drives, configs = chosen.out / "drives", {}
     day, like = chosen.data or drives / "day", chosen.like or drives / "like"
@@ -79,7 +82,8 @@ def main() -> None:
         )
         sweeps = {name: sweeps_of(place / "velodyne", lidar) for name, place in zip(kinds, (day, out, truth))}
         real = sweeps.pop("truth")
-        measured |= beside_the_floor({"source": sweeps["day"], "translated": sweeps["night"]}, real)
+        far = beside_the_floor({"source": sweeps["day"], "translated": sweeps["night"]}, real)
+        measured |= {name: value for name, value in far.items() if name.startswith(SHOWN)}
         write_json(runs["camera"] / "metrics.json", measured)
         print("\n".join(f"{name:<46} {value:.3f}" for name, value in measured.items()))
 

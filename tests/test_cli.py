@@ -26,7 +26,8 @@ STEPS = 6
 ROOT = Path(__file__).parents[1]
 COMMANDS = (
     "train", "translate", "generate", "verify", "report", "recipes", "recipes list", "recipes copy", "config", "config show",
-    "config schema", "config check", "check", "modalities", "doctor", "export", "simulate", "simulate street", "simulate drive",
+    "config schema", "config check", "fit", "evaluate", "check", "modalities", "doctor", "export",
+    "simulate", "simulate street", "simulate drive",
 )
 
 

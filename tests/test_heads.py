@@ -279,7 +279,7 @@ def test_facts_stand_in_the_manifest_and_two_copies_differ(tmp_path):
     job = generate(sounds, tmp_path / "out", {"audio": f"{run}:ab"}, copies=2, seed=3)
     assert job.done == 4 and verify(tmp_path / "out").ok
     made = list(read_rows(tmp_path / "out"))
-    assert all(set(row.params) == {"strength", "audio.snr_db"} for row in made)
+    assert all(set(row.params) == {"strength", "audio.snr_db", "audio.safety"} for row in made)
     assert len({row.params["audio.snr_db"] for row in made}) == 4
     assert len({row.streams["audio"].sha256 for row in made}) == 4
     lines = [json.loads(line) for line in (tmp_path / "out/manifest.jsonl").read_text().splitlines()]

@@ -45,11 +45,12 @@ class Raw:
 class Translation(NamedTuple):
     raw: bytes
     facts: dict[str, float]
+    samples: None = None
 
 
 @dataclass
 class Reverser:
-    """Turns bytes round, and names the seed. "die once" and "die always" end the process, "bug" is one of its author."""
+    """Turns bytes round, and names the seed; "die once" and "die always" end the process."""
 
     place: Path
     source = target = Raw()
@@ -88,10 +89,11 @@ def run(tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-def make_source(folder: Path, count: int, special: dict[int, bytes] | None = None, content: bytes = b"recording") -> Path:
+def make_source(folder: Path, count: int, content: bytes = b"recording", **special: bytes) -> Path:
+    """A labelled data set; special: _003=b"broken"."""
     folder.mkdir()
     for number in range(count):
-        told = (special or {}).get(number, content)
+        told = special.get(f"_{number:03}", content)
         (folder / f"{number:03}.raw").write_bytes(told + b" %d" % number)
         (folder / f"{number:03}.txt").write_text(f"{number} 0.5 0.5 0.1 0.1\n")
     return folder
@@ -103,11 +105,16 @@ def cluster() -> Iterator[Any]:
     ray = pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
+    small = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join([str(TESTS), str(TESTS.parent)]))
-        small = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
-        made = Cluster(initialize_head=True, head_node_args=small | {"include_dashboard": False})
-        made.add_node(**small)
+        made = Cluster()
+        try:
+            made.add_node(**small, include_dashboard=False)
+            made.add_node(**small)
+        except Exception as error:                      # Ray gives each node 15 s
+            made.shutdown()
+            pytest.skip(f"this machine is too busy to start a Ray cluster: {error}")
         patch.setenv("RAY_ADDRESS", made.address)
         yield ray
         made.shutdown()
@@ -115,7 +122,7 @@ def cluster() -> Iterator[Any]:
 
 @pytest.mark.slow
 def test_a_worker_that_is_killed_in_the_middle_changes_no_byte(cluster: Any, run: Path, tmp_path: Path) -> None:
-    source = make_source(tmp_path / "source", 24, {11: b"die once"})
+    source = make_source(tmp_path / "source", 24, _011=b"die once")
     heard = []
     job = generate(source, tmp_path / "out", {"raw": str(run)}, copies=2, seed=4, engine="ray", devices=2, load=load,
                    progress=heard.append)
@@ -132,10 +139,10 @@ def workers(run: Path) -> set[str]:
 
 
 @pytest.mark.slow
-def test_a_job_that_was_stopped_goes_on_with_either_engine(
+def test_a_job_that_was_stopped_goes_on(
     cluster: Any, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = make_source(tmp_path / "source", 40, content=b"slow")
+    make_source(tmp_path / "source", 40, content=b"slow")
     monkeypatch.chdir(tmp_path)
 
     def stop(job: Any) -> None:
@@ -147,7 +154,7 @@ def test_a_job_that_was_stopped_goes_on_with_either_engine(
         generate(Path("source"), Path("out"), engine="ray", devices=2, progress=stop, **arguments)
     done = len(list((tmp_path / "out").glob("*.raw")))
     assert 0 < done < 40 and not (tmp_path / "out/manifest.jsonl").exists()
-    job = generate(Path("source"), Path("out"), engine="ray", devices=3, **arguments)      # one more than there is room for
+    job = generate(Path("source"), Path("out"), engine="ray", devices=3, **arguments)      # one has no room
     assert job.skipped >= done - 2 and job.done + job.skipped == 40
     generate(Path("source"), Path("local"), **arguments)
     assert contents(tmp_path / "out") == contents(tmp_path / "local")
@@ -156,13 +163,14 @@ def test_a_job_that_was_stopped_goes_on_with_either_engine(
 
 @pytest.mark.slow
 def test_what_is_broken_is_told_as_the_local_engine_tells_it(cluster: Any, run: Path, tmp_path: Path) -> None:
-    source = make_source(tmp_path / "source", 6, {3: b"broken"})
+    source = make_source(tmp_path / "source", 6, _003=b"broken")
     told = []
     for engine in ("ray", "local"):
         with pytest.raises(RecordingError, match="003.raw: is broken. What is done is kept") as error:
             generate(source, tmp_path / engine, {"raw": str(run)}, engine=engine, load=load)
         told.append(str(error.value))
-        assert generate(source, tmp_path / engine, {"raw": str(run)}, engine=engine, load=load, on_error="quarantine")[2] == 1
+        job = generate(source, tmp_path / engine, {"raw": str(run)}, engine=engine, load=load, on_error="quarantine")
+        assert job[:4] == (5 - job.skipped, job.skipped, 1, 6)
     assert told[0] == told[1]
     assert contents(tmp_path / "ray") == contents(tmp_path / "local")
 
@@ -171,13 +179,14 @@ def test_what_is_broken_is_told_as_the_local_engine_tells_it(cluster: Any, run: 
 def test_a_record_that_kills_every_worker_ends_the_job_and_can_be_mended(
     cluster: Any, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = make_source(tmp_path / "source", 6, {3: b"die always"})
-    with pytest.raises(MmcycleError, match="3 Ray workers died one after the other.*run the same line again") as error:
+    source = make_source(tmp_path / "source", 6, _003=b"die always")
+    died = r"3 Ray workers died one after the other over '003' \(.*run the same line again"
+    with pytest.raises(MmcycleError, match=died) as error:
         generate(source, tmp_path / "out", {"raw": str(run)}, engine="ray", load=load)
     assert not isinstance(error.value, UserError) and "\n" not in str(error.value)
     (source / "003.raw").write_bytes(b"mended")
     monkeypatch.setenv("ASKS", "1")
-    with pytest.raises(MmcycleError, match="a Ray worker failed: TypeError: the author never tried this"):
+    with pytest.raises(MmcycleError, match="a Ray worker failed over its start: TypeError: the author never"):
         generate(source, tmp_path / "out", {"raw": str(run)}, engine="ray", load=load_wrongly)
     job = generate(source, tmp_path / "out", {"raw": str(run)}, engine="ray", load=load)
     assert job.skipped >= 1 and job.done + job.skipped == 6

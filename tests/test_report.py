@@ -14,6 +14,7 @@ from mmcycle.report import write_report
 from mmcycle.report.album import Album
 from mmcycle.report.pictures import read_boxes
 from mmcycle.report.rows import read_rows
+from mmcycle.report.run import describe_run
 
 CONFIG = """name: day_to_night
 a: {name: day, root: data/day, modality: image}
@@ -346,3 +347,12 @@ def test_a_folder_that_is_neither_run_nor_data_set_is_refused(tmp_path):
     write_rows(tmp_path / ".mmcycle" / "job.json", [{"source": "x"}])
     with pytest.raises(UserError, match="is not finished, so it has no manifest.jsonl yet"):
         write_report(tmp_path)
+
+
+def test_warnings_and_scores_of_a_run_are_shown(tmp_path: Path) -> None:
+    warning = {"event": "warning", "step": 300, "name": "no variety", "domain": "b", "value": 0.1, "advice": "Raise <loss.cycle>"}
+    scores = [{"event": "evaluation", "step": step, "better": True, "score": 1 / step, "loss_a": 0.1} for step in (100, 200, 300)]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in (*scores, warning, {"event": "warning"}, {"event": "evaluation"})))
+    told = describe_run(tmp_path)
+    assert told["remarks"][0] == "no variety (domain b, step 300): Raise <loss.cycle>."
+    assert any("score of the averages" in str(one) for one in told["course"])

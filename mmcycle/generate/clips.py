@@ -141,7 +141,7 @@ def _heard(
     raw = translator.source.from_array(waves, track.rate)
     if raw is None:
         raise RecordingError(f"{path}: its sound, {waves.shape[1]} samples of {len(waves)} channels, is too short")
-    made, facts = translator.perform(raw, strength, seed)
+    made, facts = translator.perform(raw, strength, seed)[:2]
     samples = np.ascontiguousarray(translator.target.to_array(made, waves).T)
     peak = float(np.abs(samples).max())
     if peak > 1:

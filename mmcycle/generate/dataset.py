@@ -3,25 +3,30 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from mmcycle import files
 from mmcycle.data import labels as label_files
 from mmcycle.data.shards import shards_of
-from mmcycle.errors import MmcycleError, UserError
+from mmcycle.errors import MmcycleError, UserError, need
 from mmcycle.generate import ledger
 from mmcycle.generate.engines import run_local
-from mmcycle.generate.manifest import MANIFEST, QUARANTINE, Label, Quarantined, Row, from_line, read_rows, to_line
+from mmcycle.generate.manifest import (
+    LEFT_OUT, MANIFEST, QUARANTINE, Label, LeftOut, Quarantined, Row, from_line, read_rows, to_line,
+)
 from mmcycle.generate.packing import TO, Delivery, deliver
 from mmcycle.generate.plan import (
     Item, Plan, check_begun, choose, outline, outputs, plan_generation, readable, table_name,
 )
+from mmcycle.generate.ray_engine import run_ray
+from mmcycle.generate.safety import best, safety_of
 from mmcycle.generate.shard import Loader, Outcome, Portion, Share, Translates
 
 
 class Job(NamedTuple):
-    """What became of a job: done (now) + skipped (done before) + quarantined == total."""
+    """What became of a job: done (now) + skipped (done before) + quarantined == total; left_out of them are not there."""
 
     done: int
     skipped: int
@@ -30,9 +35,10 @@ class Job(NamedTuple):
     manifest: Path
     outline: str                        # what the job is, in a few plain lines
     strays: tuple[tuple[str, str], ...]
+    left_out: int = 0
 
 
-def load_translator(run: Path, direction: str, share: Share) -> Translates:
+def load_translator(run: Path, direction: str, share: Share, which: Literal["last", "best"] = "last") -> Translates:
     """The translator of a training run: the GPUs in turn, or a fair share of this machine's cores."""
     import torch
 
@@ -43,7 +49,7 @@ def load_translator(run: Path, direction: str, share: Share) -> Translates:
         device = f"cuda:{share.worker % torch.cuda.device_count()}"
     elif share.workers > 1:
         torch.set_num_threads(max(1, torch.get_num_threads() // share.workers))
-    return Translator.load(run, direction, device=device)
+    return Translator.load(run, direction, which=which, device=device)
 
 
 def generate(
@@ -55,12 +61,14 @@ def generate(
     copies: int = 1,
     seed: int = 0,
     devices: int = 1,
-    engine: Literal["local"] = "local",
+    engine: Literal["local", "ray"] = "local",
     on_error: Literal["stop", "quarantine"] = "stop",
     strength: tuple[float, float] = (1.0, 1.0),
     labels: Literal["keep", "class"] = "keep",
     to: Literal["folder", "webdataset", "hf"] = "folder",
     shard_mb: int = 256,
+    judge: str | None = None,
+    keep_best: float = 1.0,
     dry_run: bool = False,
     progress: Callable[[Job], None] = lambda job: None,
     load: Loader = load_translator,
@@ -69,9 +77,14 @@ def generate(
 
     Run the same call again to resume: what is done is skipped, what was quarantined is tried again, and the final
     bytes are those of a run that was never interrupted, on any number of devices. `progress` hears of every item.
+    The engine "ray" has `devices` workers on a Ray cluster, of which every machine must see source, runs and out.
 
     Labels are copied byte for byte. So are tables, unless there are several copies or something is quarantined: then
     they are rewritten, to name every copy that exists and nothing that does not.
+
+    Where source and translation can be compared, the manifest tells how far they agree ("image.safety"): their edges,
+    or what the model of `judge` ("[STREAM=]my_lab.nets:classifier") says of them. Only the share `keep_best` of the
+    items that agree best stays in OUT; the others are listed in left_out.jsonl. See `generate.safety`.
 
     The source may also be WebDataset shards or a Hugging Face data set on disk, and `to` packs the new one into such
     shards, of at most `shard_mb` MB where a sample allows: see `generate.packing`.
@@ -79,29 +92,36 @@ def generate(
     UserError: the job cannot begin. RecordingError: a recording is broken and on_error is "stop".
     MmcycleError: a full disk, a dead worker. Interrupted: a signal. In each case what is done is kept.
     """
-    choose("engine", engine, ("local",))
+    _check_engine(engine, devices)
     choose("to", to, TO)
-    if devices < 1:
-        raise UserError(f"devices is {devices}; it must be 1 or more")
-    shards = shards_of(Path(source)) if Path(source).is_dir() else []
+    source, out = Path(source), Path(out)
+    shards = shards_of(source) if source.is_dir() else []
     if shards or to != "folder":
         def make(folder: Path, loose: Path, dry: bool) -> Job:
             return generate(
                 folder, loose, with_, layout=layout, copies=copies, seed=seed, devices=devices, engine=engine,
-                on_error=on_error, strength=strength, labels=labels, dry_run=dry, progress=progress, load=load,
+                on_error=on_error, strength=strength, labels=labels, judge=judge, keep_best=keep_best, dry_run=dry,
+                progress=progress, load=load,
             )
 
-        delivery = Delivery(Path(source), Path(out), to, shard_mb, shards, make, lambda: readable(with_, load))
-        return deliver(delivery, dry_run)
-    plan = plan_generation(Path(source), Path(out), with_, layout, copies, seed, on_error, strength, labels, load)
+        return deliver(Delivery(source, out, to, shard_mb, shards, make, lambda: readable(with_, load)), dry_run)
+    plan = plan_generation(source, out, with_, layout, copies, seed, on_error, strength, labels, load, judge, keep_best)
     job = Job(0, 0, 0, len(plan.items), plan.task.out / MANIFEST, outline(plan), plan.collection.strays)
     if dry_run:
         return job
     with ledger.alone(plan.task.out):
-        return _run(plan, job, devices, progress)
+        return _run(plan, job, devices, engine, progress)
 
 
-def _run(plan: Plan, job: Job, devices: int, progress: Callable[[Job], None]) -> Job:
+def _check_engine(engine: str, devices: int) -> None:
+    choose("engine", engine, ("local", "ray"))
+    if engine == "ray":
+        need("ray", "--engine ray", "mmcycle[ray]")
+    if devices < 1:
+        raise UserError(f"devices is {devices}; it must be 1 or more")
+
+
+def _run(plan: Plan, job: Job, devices: int, engine: str, progress: Callable[[Job], None]) -> Job:
     """Do what is left of the job, then list it."""
     out = plan.task.out
     check_begun(plan)                   # again, now that no other process can begin there
@@ -110,11 +130,12 @@ def _run(plan: Plan, job: Job, devices: int, progress: Callable[[Job], None]) ->
         ledger.write_job(out, plan.job, None)
     for path in ledger.leftovers(out):
         path.unlink(missing_ok=True)
-    rows = _rows_done(plan)
-    job = job._replace(skipped=len(rows))
-    if begun is not None and len(rows) == job.total and _is_whole(plan):
+    rows, left = _rows_done(plan), _left_out(plan)
+    todo = [item for item in plan.items if item not in rows and item not in left]
+    job = job._replace(skipped=job.total - len(todo))
+    if begun is not None and not todo and _is_whole(plan):
         ledger.clear(out)
-        return job
+        return job._replace(left_out=len(left))
     if begun is not None and begun.get("finished"):
         ledger.write_job(out, plan.job, None)
 
@@ -123,13 +144,22 @@ def _run(plan: Plan, job: Job, devices: int, progress: Callable[[Job], None]) ->
         job = job._replace(done=job.done + (not outcome.quarantined), quarantined=job.quarantined + outcome.quarantined)
         progress(job)
 
-    left = [
-        Portion(record, tuple(copy for copy in range(plan.task.copies) if (record.key, copy) not in rows))
-        for record in plan.collection.records
-    ]
-    run_local(plan.task, [portion for portion in left if portion.copies], devices, plan.translators, tell)
-    _finish(plan)
-    return job
+    while todo:
+        if engine == "ray":
+            run_ray(plan.task, _portions(plan, todo), devices, tell)
+        else:
+            run_local(plan.task, _portions(plan, todo), devices, plan.translators, tell)
+        done = _rows_done(plan)
+        todo = sorted(_best(plan, done) - done.keys())      # left out earlier, when something else was broken
+        job = job._replace(skipped=job.skipped - len(todo))
+    return job._replace(left_out=_finish(plan))
+
+
+def _portions(plan: Plan, todo: list[Item]) -> list[Portion]:
+    wanted: dict[str, list[int]] = {}
+    for key, copy in todo:
+        wanted.setdefault(key, []).append(copy)
+    return [Portion(record, tuple(wanted[record.key])) for record in plan.collection.records if record.key in wanted]
 
 
 def _rows_done(plan: Plan) -> dict[Item, Row]:
@@ -163,20 +193,69 @@ def _journaled(out: Path) -> tuple[dict[Item, Row], dict[Item, Quarantined]]:
     return rows, bad
 
 
+def _left_out(plan: Plan) -> dict[Item, float]:
+    """What was translated and then left out, with its score: its files are gone, and it is done."""
+    path, found = plan.task.out / LEFT_OUT, {}
+    if plan.task.keep_best < 1 and path.is_file():
+        for line in path.read_bytes().splitlines():
+            with suppress(ValueError):          # a line that the disk damaged is work to do again
+                row = from_line(LeftOut, line)
+                found[row.key, row.copy] = row.safety
+    return {item: found[item] for item in plan.items if item in found}
+
+
+def _scores(plan: Plan, rows: dict[Item, Row]) -> dict[Item, float]:
+    """Of everything that was translated, also of what was left out before; a quarantined recording has none."""
+    bad = _journaled(plan.task.out)[1]
+    scores = {item: score for item, score in _left_out(plan).items() if item not in bad}
+    for item, row in rows.items():
+        score = safety_of(row)
+        if score is None:
+            raise UserError(f"{row.key}: nothing tells how far its translation agrees with it, so the best cannot be "
+                            "chosen; generate without keep_best")
+        scores[item] = score
+    return scores
+
+
+def _best(plan: Plan, rows: dict[Item, Row]) -> set[Item]:
+    """What is to be in OUT."""
+    return best(_scores(plan, rows), plan.task.keep_best) if plan.task.keep_best < 1 else set(rows)
+
+
+def _leave_out(plan: Plan, rows: dict[Item, Row]) -> dict[Item, Row]:
+    """The rows that stay. The others are listed, and only then their files go: a kill between leaves them done."""
+    if plan.task.keep_best == 1:
+        return rows
+    out, scores = plan.task.out, _scores(plan, rows)
+    stay = best(scores, plan.task.keep_best)
+    gone = [LeftOut(key=key, copy=copy, safety=scores[key, copy]) for key, copy in sorted(scores.keys() - stay)]
+    files.write_text(out / LEFT_OUT, "".join(map(to_line, gone)))
+    kept = {item: row for item, row in rows.items() if item in stay}
+    shared = {entry.output for row in kept.values() for entry in (*row.streams.values(), *row.labels)}
+    for row in (row for item, row in rows.items() if item not in stay):
+        for entry in (*row.streams.values(), *row.labels):
+            if entry.output not in shared:
+                files.inside(out, entry.output).unlink(missing_ok=True)
+    return kept
+
+
 def _is_whole(plan: Plan) -> bool:
     """Whether a finished job still has its lists and tables."""
     out, names = plan.task.out, (MANIFEST, *map(table_name, plan.tables))
+    names = (*names, LEFT_OUT) if plan.task.keep_best < 1 else names
     return ledger.finished(out) is not None and all((out / name).is_file() for name in names)
 
 
-def _finish(plan: Plan) -> None:
-    """Write the tables, the manifest and the quarantine; only then the job counts as finished."""
+def _finish(plan: Plan) -> int:
+    """Leave out what is not among the best, write tables and lists: only then the job is finished -> how many it left."""
     out, rows, bad = plan.task.out, _rows_done(plan), _journaled(plan.task.out)[1]
-    missing = [item for item in plan.items if item not in rows and item not in bad]
+    left = _left_out(plan)
+    missing = [item for item in plan.items if item not in rows and item not in bad and item not in left]
     if missing:
         raise MmcycleError(f"{out}: {len(missing)} of {len(plan.items)} are not there, the first is {missing[0][0]!r}; "
                            "run the same line again")
     bad = {item: bad[item] for item in sorted(bad) if item not in rows}
+    rows = _leave_out(plan, rows)
     tables = tuple(_write_table(plan, table, rows) for table in plan.tables)
     if bad:
         files.write_text(out / QUARANTINE, "".join(to_line(row) for row in bad.values()))
@@ -189,8 +268,11 @@ def _finish(plan: Plan) -> None:
                 file.write(to_line(dataclasses.replace(rows[item], labels=rows[item].labels + tables)))
 
     files.write_atomic(out / MANIFEST, write)
-    ledger.write_job(out, plan.job, {"done": len(rows), "quarantined": len(bad), "total": len(plan.items)})
+    left_out = len(plan.items) - len(rows) - len(bad)
+    counts = {"done": len(rows), "quarantined": len(bad), "total": len(plan.items)}
+    ledger.write_job(out, plan.job, counts | ({"left_out": left_out} if left_out else {}))
     ledger.clear(out)
+    return left_out
 
 
 def _write_table(plan: Plan, table: str, rows: dict[Item, Row]) -> Label:

@@ -29,9 +29,19 @@ def run_local(
             translate_shard(task, portions, translators=translators, tell=tell, stopping=lambda: bool(caught))
         else:
             _run_processes(task, [portions[worker::devices] for worker in range(devices)], tell, caught)
+    tell_signal(caught)
+
+
+def tell_signal(caught: list[int]) -> None:
+    """Interrupted, where a signal ended the work of an engine."""
     if caught:
         name = signal.Signals(caught[0]).name
         raise Interrupted(caught[0], f"stopped by {name} after the item in hand; run the same line again to go on")
+
+
+def named(error: MmcycleError) -> tuple[str, str]:
+    """What crosses to another process: the narrowest of ERRORS, and the sentence."""
+    return next(name for name, kind in ERRORS.items() if isinstance(error, kind)), str(error)
 
 
 def _run_processes(task: Task, shards: list[list[Portion]], tell: Callable[[Outcome], None], caught: list[int]) -> None:
@@ -104,5 +114,4 @@ def _work(task: Task, shard: list[Portion], number: int, workers: int, pipe: Con
         translate_shard(task, shard, number, translators, lambda outcome: _say(pipe, "outcome", *outcome), pipe.poll)
         _say(pipe, "ended")
     except MmcycleError as error:
-        kind = next(name for name, kind in ERRORS.items() if isinstance(error, kind))
-        _say(pipe, kind, str(error))
+        _say(pipe, *named(error))

@@ -40,9 +40,11 @@ def write_job(out: Path, job: dict[str, Any], counts: dict[str, int] | None) -> 
 
 
 def finished(out: Path) -> dict[str, int] | None:
-    """done, quarantined and total of a finished job; None for one that is not."""
+    """done, quarantined and total of a finished job, left_out where any were; None for one that is not."""
     counts = (read_job(out) or {}).get("finished")
-    if not isinstance(counts, dict) or not all(isinstance(counts.get(name), int) for name in COUNTS):
+    if not isinstance(counts, dict) or not all(isinstance(counts.get(name, 0), int) for name in (*COUNTS, "left_out")):
+        return None
+    if not all(name in counts for name in COUNTS):
         return None
     return counts
 

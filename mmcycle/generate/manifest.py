@@ -22,9 +22,10 @@ from mmcycle.generate import ledger
 
 MANIFEST = "manifest.jsonl"
 QUARANTINE = "quarantine.jsonl"
+LEFT_OUT = "left_out.jsonl"
 REPORT = "report.html"
 CARD = "README.md"                              # of a data set in shards
-OWN = (MANIFEST, QUARANTINE, REPORT)            # top-level names that a source's own files cannot have in OUT
+OWN = (MANIFEST, QUARANTINE, LEFT_OUT, REPORT)          # top-level names that a source's own files cannot have in OUT
 
 Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -91,9 +92,19 @@ class Quarantined:
     reason: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class LeftOut:
+    """One line of left_out.jsonl: a (record, copy) that was translated and is not among the best."""
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+    key: str
+    copy: Annotated[int, Field(ge=0)]
+    safety: float
+
+
 @dataclass(frozen=True)
 class Verdict:
-    """What `verify` found. counts: rows, files, labels, quarantined, total."""
+    """What `verify` found. counts: rows, files, labels, quarantined, left_out where any, total."""
 
     problems: tuple[str, ...]
     counts: dict[str, int] = field(default_factory=dict)
@@ -108,13 +119,13 @@ def item_seed(seed: int, key: str, copy: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}/{key}/{copy}".encode()).digest()[:8], "big") >> 1
 
 
-def to_line(value: Row | Quarantined) -> str:
+def to_line(value: Row | Quarantined | LeftOut) -> str:
     """One line of JSON with its newline; equal values give equal bytes."""
     return _adapter(type(value)).dump_json(value).decode() + "\n"
 
 
 def from_line(kind: type, line: str | bytes) -> Any:
-    """The Row or Quarantined that `line` says; ValueError, in one sentence, when it does not say one."""
+    """The Row, Quarantined or LeftOut that `line` says; ValueError, in one sentence, when it does not say one."""
     try:
         return _adapter(kind).validate_json(line, strict=True)
     except ValidationError as error:
@@ -145,11 +156,7 @@ def verify(out: Path, source: Path | None = None) -> Verdict:
             check.problems.append(f"{MANIFEST}, line {number}: {row}")
         else:
             check.row(row, number)
-    for number, row in _lines(out / QUARANTINE, Quarantined) if (out / QUARANTINE).exists() else ():
-        if isinstance(row, str):
-            check.problems.append(f"{QUARANTINE}, line {number}: {row}")
-        else:
-            check.quarantined += 1
+    check.quarantined, check.left_out = check.listed(QUARANTINE, Quarantined), check.listed(LEFT_OUT, LeftOut)
     check.strangers()
     check.totals()
     return Verdict(tuple(check.problems), check.counts())
@@ -166,7 +173,7 @@ class _Check:
         self.shards: dict[Path, dict[str, str]] = {}        # shard -> the hash of everything in it, now
         self.originals: dict[str, str | None] = {}  # source path -> its hash now
         self.labels: set[str] = set()
-        self.rows = self.quarantined = 0
+        self.rows = self.quarantined = self.left_out = 0
         self.last: tuple[str, int] | None = None
 
     def row(self, row: Row, number: int) -> None:
@@ -179,6 +186,16 @@ class _Check:
             if self._file(entry.output, entry.sha256):
                 self._original(entry)
         self.labels.update(label.output for label in row.labels)
+
+    def listed(self, name: str, kind: type) -> int:
+        """How many lines a list beside the manifest has; none where there is no such list."""
+        count = 0
+        for number, row in _lines(self.out / name, kind) if (self.out / name).exists() else ():
+            if isinstance(row, str):
+                self.problems.append(f"{name}, line {number}: {row}")
+            else:
+                count += 1
+        return count
 
     def _file(self, relative: str, expected: str) -> bool:
         """Check one output; False when it was checked before."""
@@ -251,22 +268,27 @@ class _Check:
             self.problems.append(f"{name}: left by a killed writer; run `mmcycle generate` again")
 
     def totals(self) -> None:
-        """done + quarantined == total == records * copies, as the finished job counted them."""
+        """done + quarantined + left out == total == records * copies, as the finished job counted them."""
         finished = ledger.finished(self.out)
         if finished is None:
             if (self.out / ledger.PLACE).is_dir():
                 self.problems.append("the job is not finished: run the same `mmcycle generate` line again")
             return
-        for name, found in (("done", self.rows), ("quarantined", self.quarantined)):
-            if finished[name] != found:
-                self.problems.append(f"the job counted {finished[name]} {name}, the files list {found}")
+        for name, found in (("done", self.rows), ("quarantined", self.quarantined), ("left_out", self.left_out)):
+            if finished.get(name, 0) != found:
+                told = name.replace("_", " ")
+                self.problems.append(f"the job counted {finished.get(name, 0)} {told}, the files list {found}")
         done, quarantined, total = (finished[name] for name in ledger.COUNTS)
-        if done + quarantined != total:
-            self.problems.append(f"{done} done and {quarantined} quarantined are not {total}")
+        left_out = finished.get("left_out", 0)
+        if done + quarantined + left_out != total:
+            also = f", {left_out} left out" if left_out else ""
+            self.problems.append(f"{done} done and {quarantined} quarantined{also} are not {total}")
 
     def counts(self) -> dict[str, int]:
-        return {"rows": self.rows, "files": len(self.seen), "labels": len(self.labels), "quarantined": self.quarantined,
-                "total": self.rows + self.quarantined}
+        also = {"left_out": self.left_out} if self.left_out else {}
+        counted = {"rows": self.rows, "files": len(self.seen), "labels": len(self.labels)}
+        return counted | {"quarantined": self.quarantined} | also | {
+            "total": self.rows + self.quarantined + self.left_out}
 
 
 def _lines(path: Path, kind: type) -> Iterator[tuple[int, Any]]:

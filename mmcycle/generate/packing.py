@@ -27,7 +27,7 @@ from mmcycle.data.shards import MARK
 from mmcycle.data.unpack import origins_of, unpack
 from mmcycle.errors import MmcycleError, UserError
 from mmcycle.generate import data_card, hf_dataset, ledger, webdataset_shards
-from mmcycle.generate.manifest import CARD, MANIFEST, QUARANTINE, Row, read_rows, to_line
+from mmcycle.generate.manifest import CARD, LEFT_OUT, MANIFEST, QUARANTINE, Row, read_rows, to_line
 from mmcycle.generate.samples import Contents, Sample, samples_of, to_bytes
 from mmcycle.interruption import Interrupted, signals
 
@@ -139,7 +139,8 @@ def _delivered(job: Delivery) -> Job:
     made = job.make(source, job.loose, packing)     # a dry run still compares the job with the one that was begun
     if packing:
         counts = done or ledger.finished(job.loose)
-        made = made._replace(done=0, skipped=counts["done"], quarantined=counts["quarantined"])
+        left = counts.get("left_out", 0)
+        made = made._replace(done=0, skipped=counts["done"] + left, quarantined=counts["quarantined"], left_out=left)
     if done is None:
         _pack(job)
     _clear(job)
@@ -164,8 +165,9 @@ def _pack(job: Delivery) -> None:
         written = {}
         _move(job, rows)
     _write_manifest(job.out / MANIFEST, rows, origins)
-    if (job.loose / QUARANTINE).exists():
-        files.copy_atomic(job.loose / QUARANTINE, job.out / QUARANTINE)
+    for name in (QUARANTINE, LEFT_OUT):
+        if (job.loose / name).exists():
+            files.copy_atomic(job.loose / name, job.out / name)
     inner = ledger.read_job(job.loose)
     layout = f"{inner['layout']}, {f'packed as {job.to}' if job.to in FORMATS else 'unpacked'}"
     ledger.write_job(job.out, inner | job.identity | {"layout": layout, "shards": written}, inner["finished"])

@@ -18,8 +18,9 @@ from mmcycle.data.layouts.streams import LISTING
 from mmcycle.data.records import Collection
 from mmcycle.errors import UserError
 from mmcycle.generate import ledger
-from mmcycle.generate.manifest import MANIFEST, OWN, QUARANTINE, Quarantined, Row, from_line
+from mmcycle.generate.manifest import LEFT_OUT, MANIFEST, OWN, QUARANTINE, LeftOut, Quarantined, Row, from_line
 from mmcycle.generate.parts import parts_of
+from mmcycle.generate.safety import check_comparable, judges_of
 from mmcycle.generate.shard import Loader, Share, Task, Translates, load_translators
 
 Item = tuple[str, int]                  # key, copy
@@ -48,23 +49,29 @@ class Plan:
 
 def plan_generation(
     source: Path, out: Path, with_: Mapping[str, str], layout: str | None, copies: int, seed: int,
-    on_error: str, strength: tuple[float, float], labels: str, load: Loader,
+    on_error: str, strength: tuple[float, float], labels: str, load: Loader, judge: str | None = None,
+    keep_best: float = 1.0,
 ) -> Plan:
     """Check everything that can be checked before the first file is written."""
     choose("on_error", on_error, ("stop", "quarantine"))
     choose("labels", labels, ("keep", "class"))
     _check_folders(source, out)
-    runs = {stream: _parse_run(stream, str(value)) for stream, value in with_.items()}
+    if not 0 < keep_best <= 1:          # false for NaN too
+        raise UserError(f"keep_best is {keep_best}; it is the share that stays, above 0 and up to 1, such as 0.9")
+    runs = {stream: parse_run(stream, str(value)) for stream, value in with_.items()}
     if not runs:
         raise UserError("no stream is to be translated; name one with its run: --with image=runs/day_to_night:ab")
     task = Task(source=source, out=out, runs=runs, load=load, copies=copies, seed=seed, strength=strength,
-                keeps_labels=labels == "keep", quarantines=on_error == "quarantine", versions=_versions(LIBRARIES))
+                keeps_labels=labels == "keep", quarantines=on_error == "quarantine", versions=_versions(LIBRARIES),
+                keep_best=keep_best)
     translators = load_translators(task, Share())
     _check_copies(copies, strength, translators)
     collection = scan(source, {stream: one.source.suffixes for stream, one in translators.items()}, layout)
     clips = _check_streams(collection, translators)
     versions = _versions((*LIBRARIES, "av")) if clips else task.versions
-    task = replace(task, versions=versions, shared=_check_shared(collection, translators))
+    judges = judges_of(judge, translators)
+    check_comparable(keep_best, clips, judges, translators)
+    task = replace(task, versions=versions, shared=_check_shared(collection, translators), judges=judges)
     _check_labels(collection, translators, labels)
     tables = tuple(name for name in collection.tables if not _is_our_own(source, name)) if labels == "keep" else ()
     plan = Plan(task, collection, translators, tables, _identity(task, collection, translators))
@@ -76,7 +83,7 @@ def plan_generation(
 
 def readable(with_: Mapping[str, str], load: Loader) -> dict[str, tuple[str, ...]]:
     """Stream -> the suffixes that its run reads."""
-    runs = {stream: _parse_run(stream, str(value)) for stream, value in with_.items()}
+    runs = {stream: parse_run(stream, str(value)) for stream, value in with_.items()}
     return {stream: load(*run, Share()).source.suffixes for stream, run in runs.items()}
 
 
@@ -96,6 +103,9 @@ def outline(plan: Plan) -> str:
     fate = "kept" if task.keeps_labels else "only tags kept"
     lines.append(f"  labels: {count} files and {len(collection.tables)} tables, {fate}")
     lines += [f"  {table} -> {table_name(table)}" for table in plan.tables if table_name(table) != table]
+    if task.keep_best < 1:
+        by = "the judge" if task.judges else "edges kept"
+        lines.append(f"  of all, the best {task.keep_best:.6g} by {by}; the others only in {LEFT_OUT}")
     if collection.strays:
         first, why = collection.strays[0]
         lines.append(f"  left out: {len(collection.strays)} files that no record claims, such as {first} ({why})")
@@ -120,12 +130,12 @@ def _check_folders(source: Path, out: Path) -> None:
         raise UserError(f"{source}: the source lies inside {out}; name a folder that does not hold it")
 
 
-def _parse_run(stream: str, value: str) -> tuple[Path, str]:
+def parse_run(stream: str, value: str) -> tuple[Path, str]:
     """"RUN", "RUN:ab" or "RUN:ba" -> the run and the direction."""
     head, colon, tail = value.rpartition(":")
     run, direction = (head, tail) if colon and tail in ("ab", "ba") else (value, "ab")
     if not Path(run).exists():
-        raise UserError(f"--with {stream}={value}: there is no run at {run}; "
+        raise UserError(f"{stream}={value}: there is no run at {run}; "
                         "write STREAM=RUN, STREAM=RUN:ab or STREAM=RUN:ba")
     return Path(run), direction
 
@@ -264,6 +274,8 @@ def _identity(task: Task, collection: Collection, translators: dict[str, Transla
         "seed": task.seed,
         "strength": list(task.strength),
         "labels": "keep" if task.keeps_labels else "class",
+        "judges": dict(task.judges) or None,        # None where there is none: so begun by a version without them
+        "keep_best": task.keep_best if task.keep_best < 1 else None,
         "records": len(collection.records),
         "records_sha256": hashlib.sha256(json.dumps([listing, collection.tables]).encode()).hexdigest(),
         "versions": task.versions,
@@ -281,12 +293,13 @@ def _versions(libraries: tuple[str, ...]) -> dict[str, str]:
 
 
 def _is_our_own(source: Path, table: str) -> bool:
-    """Whether a source that generate itself wrote offers its manifest or quarantine as a table: OUT gets new ones."""
-    if table not in (MANIFEST, QUARANTINE):
+    """Whether a source that generate itself wrote offers its own lists as tables: OUT gets new ones."""
+    kinds = {MANIFEST: Row, QUARANTINE: Quarantined, LEFT_OUT: LeftOut}
+    if table not in kinds:
         return False
     with (source / table).open("rb") as file:
         try:
-            from_line(Row if table == MANIFEST else Quarantined, file.readline())
+            from_line(kinds[table], file.readline())
         except ValueError:
             return False
     return True

@@ -4,22 +4,25 @@ from __future__ import annotations
 import random
 import shutil
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from mmcycle import files
 from mmcycle.data import labels
 from mmcycle.data.records import Record
-from mmcycle.errors import MmcycleError, RecordingError
+from mmcycle.errors import MmcycleError, RecordingError, UserError
 from mmcycle.generate.ledger import Journal
 from mmcycle.generate.manifest import Label, Model, Output, Quarantined, Row, item_seed, scrub, to_line
 from mmcycle.generate.parts import Part, parts_of
+from mmcycle.generate.safety import NAME, agreement
 from mmcycle.modality import Modality
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from mmcycle.generate.translator import Translation
 
 
@@ -37,6 +40,9 @@ class Translates(Protocol):
 
 
 READERS, WRITERS = 2, 4                 # threads beside the model; waiting for the disk, they cost no core
+
+
+Samples = Callable[[], "tuple[Tensor, Tensor]"]
 
 
 class Share(NamedTuple):
@@ -64,6 +70,8 @@ class Task:
     quarantines: bool
     versions: dict[str, str]
     shared: frozenset[str] = frozenset()                # files that several records have, copied into each
+    judges: Mapping[str, str] = field(default_factory=dict)     # stream -> what scores it instead of its edges
+    keep_best: float = 1.0                              # the share of the items that stays in OUT
 
 
 class Portion(NamedTuple):
@@ -98,6 +106,7 @@ class _Item(NamedTuple):
     raws: dict[str, Any]                                # source path -> translation
     hashes: dict[str, str]
     facts: dict[str, float]                             # "audio.snr_db" -> number: see Modality.carry_out
+    samples: dict[str, Samples]                         # source path -> source and translation, for measuring
 
 
 def translate_shard(
@@ -179,15 +188,17 @@ def _translate(
         loaded = loading.result()
         seed = item_seed(task.seed, record.key, copy)
         strength = strength_of(task, seed, copy)
-        raws, facts = {}, {}
+        raws, facts, samples = {}, {}, {}
         for part in parts_of(record, translators):
             if part.translator is not None:
                 act, raw = part.translator.perform, loaded.raws[part.path]
                 made = _attempt(task, part.name, part.path, "translated", lambda: act(raw, strength, seed))
                 raws[part.path] = made.raw
+                if made.samples is not None:
+                    samples[part.path] = made.samples
                 start = "" if part.joint else f"{part.name}."
                 facts |= {f"{start}{name}": value for name, value in made.facts.items()}
-        return _Item(raws, loaded.hashes, facts)
+        return _Item(raws, loaded.hashes, facts, samples)
     except Broken as broken:
         return broken
 
@@ -215,8 +226,11 @@ def _finish(
 
 
 def _write(task: Task, translators: dict[str, Translates], record: Record, copy: int, item: _Item) -> Row:
-    seed = item_seed(task.seed, record.key, copy)
-    outputs = {part.path: _write_part(task, part, copy, item) for part in parts_of(record, translators)}
+    seed, parts = item_seed(task.seed, record.key, copy), parts_of(record, translators)
+    safety: dict[str, float] = {}
+    for part in parts:
+        safety |= _safety(task, part, item.samples[part.path]) if part.path in item.samples else {}
+    outputs = {part.path: _write_part(task, part, copy, item) for part in parts}
     streams = {
         stream: Output(source=relative, source_sha256=item.hashes[relative], output=outputs[relative][0],
                        sha256=outputs[relative][1], translated=stream in translators)
@@ -228,8 +242,15 @@ def _write(task: Task, translators: dict[str, Translates], record: Record, copy:
                      for relative in (record.labels if task.keeps_labels else ())),
         model={stream: Model(sha256=one.sha256, direction=one.direction, run=str(one.run))
                for stream, one in translators.items()},
-        params={"strength": strength_of(task, seed, copy)} | item.facts,
+        params={"strength": strength_of(task, seed, copy)} | item.facts | safety,
     )
+
+
+def _safety(task: Task, part: Part, samples: Samples) -> dict[str, float]:
+    """"image.safety" -> how far source and translation agree; nothing where they cannot be compared."""
+    score = _attempt(task, part.name, part.path, "compared with its translation",
+                     lambda: agreement(*samples(), task.judges.get(part.name)), UserError)
+    return {} if score is None else {f"{part.name}.{NAME}": score}
 
 
 def _write_part(task: Task, part: Part, copy: int, item: _Item) -> tuple[str, str]:

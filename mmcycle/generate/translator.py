@@ -31,7 +31,7 @@ METADATA = "mmcycle"                # the key of an exported file's header
 class Translation(NamedTuple):
     """A recording of the target, and what is known of how it was made: name with unit -> number ("snr_db").
 
-    samples  source and translation in [-1, 1], (C, H, W) and (C', H', W') on the CPU, for measuring; made when asked for
+    samples  for measuring: source and translation in [-1, 1], (C, H, W) and (C', H', W'), made when asked for
     """
 
     raw: Any

@@ -134,6 +134,7 @@ def kid_interval(
     weights_a = _resampled(len(within_a), draws, rng).to(within_a)
     weights_b = _resampled(len(within_b), draws, rng).to(within_b)
     drawn = _mmd(within_a, within_b, across, weights_a, weights_b)
+    drawn = drawn[drawn.isfinite()]                             # one recording drawn every time makes no pair
     low, high = drawn.quantile(drawn.new_tensor([0.025, 0.975])).tolist()
     return Estimate(kid(reference, other, kernel), drawn.std().item(), low, high)
 

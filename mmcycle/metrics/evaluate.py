@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from torch import Tensor
 
 from mmcycle import __version__
 from mmcycle.config import Config, to_dict
@@ -19,7 +20,7 @@ from mmcycle.metrics import collapse, features, realism, recall
 from mmcycle.metrics.distances import l1
 from mmcycle.metrics.faithfulness import edges_added, edges_kept, structure
 from mmcycle.metrics.features import Features
-from mmcycle.metrics.sample_sets import Progress, Sets, gather, windows
+from mmcycle.metrics.sample_sets import Sets, gather, windows
 from mmcycle.metrics.score import Score
 from mmcycle.metrics.verdicts import Check, judge
 from mmcycle.modality import Modality
@@ -55,7 +56,7 @@ class Evaluation:
 
 def evaluate(
     run: Path, *, direction: Literal["ab", "ba"] = "ab", real: Path | None = None, source: Path | None = None,
-    samples: int = 200, seed: int = 0, device: str = "auto", progress: Progress | None = None,
+    samples: int = 200, seed: int = 0, device: str = "auto",
 ) -> Evaluation:
     """A run folder or an exported model, on folders of recordings; without them on what it was trained on.
 
@@ -69,12 +70,12 @@ def evaluate(
         Domain(_root(given, side.root, option), side.modality)
         for given, side, option in zip((source, real), sides, ("--source", "--real"))
     )
-    sets = gather(there, back, *domains, samples, seed, progress)
+    sets = gather(there, back, *domains, samples, seed)
     seen = _seen(run, config, direction, sets, seed)
     scores = measure(sets, seen, there.source, there.target, paired=config.data.paired, seed=seed)
     about = {
-        "run": str(run), "direction": direction, "model_sha256": there.sha256, "samples": len(sets.source), "seed": seed,
-        "source": str(domains[0].root), "real": str(domains[1].root), "version": __version__,
+        "run": str(run), "direction": direction, "model_sha256": there.sha256, "samples": len(sets.source),
+        "source": str(domains[0].root), "real": str(domains[1].root), "seed": seed, "version": __version__,
         "features": {side: {"name": one.name, "sha256": one.sha256} for side, one in seen._asdict().items()},
     }
     notes = sets.notes + _trained_on(source, real) + (() if back else ("no way back was trained: no cycle error",))
@@ -87,7 +88,7 @@ def evaluate(
 def measure(
     sets: Sets, seen: Seen, source: Modality, target: Modality, *, paired: bool = False, seed: int = 0
 ) -> dict[str, Score]:
-    """Every score by "topic: measure"; what needs one grid, a way back or known pairs is left out where there is none."""
+    """Every score by "topic: measure"; what needs one grid, a way back or pairs is left out without them."""
     looks = [seen.target.look(x) for x in (sets.reference, sets.real, sets.fake)]
     start = seen.target.look(sets.source) if sets.alike else None
     axes = [None if look is None else seen.target.axes_of(look) for look in (*looks, start)]
@@ -137,7 +138,8 @@ def _cycle(sets: Sets, source: Modality) -> dict[str, Score]:
     carried, disturbed = sets.back
     score = _against_strangers(l1, sets.source, carried)
     disturbance = l1(sets.source, disturbed).mean().item()
-    found = {"cycle: l1": Score(score.value, score.low, score.high, dict(score.beside) | {"after a whisper": disturbance})}
+    beside = dict(score.beside) | {"after a whisper": disturbance}
+    found = {"cycle: l1": Score(score.value, score.low, score.high, beside)}
     for name, distance in source.metrics().items():
         found[f"cycle: {name}"] = Score(_mean(distance, sets.source, carried))
     return found

@@ -81,8 +81,8 @@ class Features(nn.Module):
         return maps
 
     def _look(self, maps: list[Tensor]) -> Tensor:
-        parts = [part for x in maps for part in (x.mean(dim=(-2, -1)), (x.var(dim=(-2, -1), correction=0) + 1e-6).sqrt())]
-        return torch.cat(parts, dim=1)
+        parts = [(x.mean(dim=(-2, -1)), (x.var(dim=(-2, -1), correction=0) + 1e-6).sqrt()) for x in maps]
+        return torch.cat([part for both in parts for part in both], dim=1)
 
     def _content(self, top: Tensor) -> Tensor:
         wide = min(max(round(top.shape[-1] / top.shape[-2]), 1), 4)

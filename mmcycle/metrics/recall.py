@@ -18,12 +18,13 @@ TURNS = 199                                 # permutations that tell what chance
 def likeness(source: Tensor, fake: Tensor) -> Tensor:
     """Content (N, D) and (N, D) -> cosines (N, N): row i is source i, column j translation j."""
     if source.shape != fake.shape or source.ndim != 2 or len(source) < 2:
-        raise UserError(f"as many sources as translations, 2 or more, got {tuple(source.shape)} and {tuple(fake.shape)}")
+        found = f"{tuple(source.shape)} and {tuple(fake.shape)}"
+        raise UserError(f"as many sources as translations, 2 or more, got {found}")
     return _alone(source) @ _alone(fake).T
 
 
 def source_found(alike: Tensor) -> Score:
-    """Share of translations whose most similar source is their own; "mutual" where they are the most similar to it too."""
+    """Share of translations whose most similar source is their own; "mutual" where both choose each other."""
     own = torch.arange(len(alike))
     found, wanted = alike.argmax(0) == own, alike.argmax(1) == own
     low, high = _wilson(int(found.sum()), len(own))

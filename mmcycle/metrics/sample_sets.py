@@ -2,7 +2,7 @@
 
 Which windows are cut follows from the seed and the paths alone. Letters: N samples, K known pairs, C H W a sample.
 """
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,8 +16,6 @@ from mmcycle.generate.translator import Translator
 FEWEST = 4                                  # samples: fewer say nothing
 WINDOWS = 64                                # at most, of one recording
 WHISPER = 0.02                              # noise on a translation, in [-1, 1]: 2.5 grey levels, which nobody sees
-
-Progress = Callable[[int, int], None]       # done, of how many
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,8 +39,7 @@ class Sets:
 
 
 def gather(
-    there: Translator, back: Translator | None, source: Domain, real: Domain, count: int, seed: int = 0,
-    progress: Progress | None = None,
+    there: Translator, back: Translator | None, source: Domain, real: Domain, count: int, seed: int = 0
 ) -> Sets:
     """At most `count` of each; recordings larger than a training crop give several windows, broken ones are told."""
     notes: list[str] = []
@@ -54,10 +51,10 @@ def gather(
     if size < FEWEST:
         raise UserError(
             f"an evaluation needs {FEWEST} windows of {source.root} and {2 * FEWEST} of {real.root} that do not "
-            f"overlap much, found {len(cut)} and {len(first) + len(second)}; give more recordings with --source and --real"
+            f"overlap much, found {len(cut)} and {len(first) + len(second)}; give more with --source and --real"
         )
     xs = torch.stack([x for _, _, x in cut[:size]])
-    fakes, carried = _translated(there, back, xs, seed, progress)
+    fakes, carried = _translated(there, back, xs, seed)
     alike = type(there.source) is type(there.target) and there.source.shape == there.target.shape
     known, partner = _partners(source, real, cut[:size])
     notes += _few(size, source, real)
@@ -75,7 +72,7 @@ def windows(domain: Domain, count: int, seed: int = 0) -> Tensor:
 
 
 def _translated(
-    there: Translator, back: Translator | None, xs: Tensor, seed: int, progress: Progress | None
+    there: Translator, back: Translator | None, xs: Tensor, seed: int
 ) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
     rng = torch.Generator().manual_seed(seed)
     fakes, carried, disturbed = [], [], []
@@ -86,8 +83,6 @@ def _translated(
             carried.append(back.translate(fakes[-1], seed=again))
             noise = WHISPER * torch.randn(fakes[-1].shape, generator=rng)
             disturbed.append(back.translate((fakes[-1] + noise).clamp(-1, 1), seed=again))
-        if progress is not None:
-            progress(place + 1, len(xs))
     return torch.stack(fakes), None if back is None else (torch.stack(carried), torch.stack(disturbed))
 
 

@@ -21,7 +21,7 @@ from mmcycle.modalities.point_files import Sweep, read_sweep, write_sweep
 from mmcycle.modalities.point_labels import PointLabels, keep_labels, read_labels, write_labels
 from mmcycle.modalities.point_table import MAX_POINTS
 from mmcycle.modalities.range_files import RangeImage, read_range_image, write_range_image
-from mmcycle.modality import Cloud, Drawing, Modality
+from mmcycle.modality import Cloud, Drawing, Fit, Modality
 
 if TYPE_CHECKING:
     import torch
@@ -235,10 +235,16 @@ class Lidar(Modality):
 
     def with_ego(self, paths: Iterable[Path]) -> Lidar:
         """The same, with `ego` as some tens of recordings of different places show it."""
-        from mmcycle.modalities.lidar_fit import ego_of
+        from mmcycle.modalities.lidar_fit import ego_of, runs_of
 
         seen = [self._seen(self.load(path)).range.numpy() for path in paths]
-        return replace(self, ego=_runs(ego_of(np.stack(seen), self.spec)))
+        return replace(self, ego=runs_of(ego_of(np.stack(seen), self.spec)))
+
+    def fit(self, paths: Sequence[Path], partner: Modality, measure: bool = False) -> Fit:
+        """Rows, losses, brightness, and `ego`, which both domains of one grid share; measured: `sensor`."""
+        from mmcycle.modalities.lidar_survey import survey
+
+        return survey(self, paths, partner, measure)
 
     def _range_error(self, x: Tensor, y: Tensor) -> float:
         """Mean metres between two samples (3, H, W), where both have a return; 0 where they never do."""
@@ -373,13 +379,6 @@ def _mask(rows: int, columns: int, runs: tuple[Run, ...]) -> Tensor:
     for row, first, last in runs:
         mask[row, first : last + 1] = True
     return mask
-
-
-def _runs(mask: np.ndarray) -> tuple[Run, ...]:
-    """(H, W) bool -> its runs, the way back of `_mask`."""
-    edges = np.diff(np.pad(mask.astype(np.int8), ((0, 0), (1, 1))), axis=1)
-    (row, first), (_, end) = np.nonzero(edges == 1), np.nonzero(edges == -1)
-    return tuple((int(a), int(b), int(c) - 1) for a, b, c in zip(row, first, end))
 
 
 def _some(keep: Tensor, score: Tensor) -> Tensor:

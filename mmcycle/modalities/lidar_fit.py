@@ -18,6 +18,8 @@ MANY = 10                                           # sweeps before a pixel that
 SMALLEST_GAP = 5                                    # degrees without points that end a window
 SCALES = (1.0, 255.0, 65535.0)                      # full intensity as sensors write it
 NEAR = 2.5                                          # metres within which what never moves is the carrier itself
+STREET = 15.0                                       # metres within which the ground is level
+ABOVE_GROUND = 0.3                                  # metres: lower than that no carrier is seen by its own sensor
 CLOSEST_ROWS = 1e-3                                 # degrees
 
 
@@ -56,7 +58,7 @@ def fit_sensor(
     clouds = [points for points in clouds if len(points)]
     if not clouds:
         raise UserError("a sensor cannot be fitted to no points; give sweeps with returns")
-    elevations, method, notes = _elevations(clouds, rows, ring)
+    elevations, method, notes = elevations_of(clouds, rows, ring)
     ranges = np.concatenate([np.linalg.norm(points[:, :3], axis=1) for points in clouds])
     spec = SensorSpec(
         rows=len(elevations), columns=columns, measured=elevations, azimuth=_window(clouds, columns),
@@ -95,10 +97,10 @@ def _turns(points: np.ndarray) -> np.ndarray:
     return unfold(cloud, cloud.norm(dim=0)).numpy()
 
 
-def _elevations(
+def elevations_of(
     clouds: list[np.ndarray], rows: int | None, ring: int | None
 ) -> tuple[tuple[float, ...], str, list[str]]:
-    """Where the rows look, degrees, top row first; how points find theirs; notes."""
+    """Where the rows look, degrees, top row first; how points find theirs; notes. UserError where nothing tells."""
     if ring is not None:
         found = _of_rings(clouds, [points[:, ring].astype(np.int64) for points in clouds], rows)
         if found is not None:
@@ -201,13 +203,32 @@ def _moments(images: list[Projection]) -> tuple[dict[str, float], dict[str, floa
 def ego_of(ranges: np.ndarray, spec: SensorSpec, near: float = NEAR) -> np.ndarray:
     """(B, H, W) metres, 0 where nothing returned -> (H, W) what the carrier fills.
 
-    Nothing is said above the horizon, where the sky does not return either.
+    Nothing is said above the horizon, where the sky does not return either. A level street under a low sensor is as
+    near and as still as a carrier, but lies as deep as the street further on.
     """
     seen = ranges > 0
     count = seen.sum(axis=0).clip(min=1)
     mean = ranges.sum(axis=0) / count
     spread = np.sqrt((np.where(seen, (ranges - mean) ** 2, 0)).sum(axis=0) / count)
     rigid = seen.all(axis=0) & (mean < near) & (spread < 0.1)
+    up = np.radians(spec.elevations)[:, None]
+    further = (ranges > near) & (ranges < STREET) & (up < np.radians(-3))
+    if further.any():
+        rigid &= mean * np.sin(up) > np.median((ranges * np.sin(up))[further]) + ABOVE_GROUND
     silent = (seen.mean(axis=0) < 0.1) if len(ranges) >= MANY else np.zeros_like(rigid)
-    below = np.array(spec.elevations)[:, None] < -3
-    return (rigid | silent) & below
+    return (rigid | silent) & (up < np.radians(-3))
+
+
+def runs_of(mask: np.ndarray) -> tuple[tuple[int, int, int], ...]:
+    """(H, W) bool -> (row, first column, last) of everything that is true."""
+    edges = np.diff(np.pad(mask.astype(np.int8), ((0, 0), (1, 1))), axis=1)
+    (row, first), (_, end) = np.nonzero(edges == 1), np.nonzero(edges == -1)
+    return tuple((int(a), int(b), int(c) - 1) for a, b, c in zip(row, first, end))
+
+
+def mask_of(runs: Iterable[tuple[int, int, int]], spec: SensorSpec) -> np.ndarray:
+    """The way back: (H, W) bool."""
+    mask = np.zeros((spec.rows, spec.columns), dtype=bool)
+    for row, first, last in runs:
+        mask[row, first : last + 1] = True
+    return mask

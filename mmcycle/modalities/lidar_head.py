@@ -24,7 +24,7 @@ DARK = (0.01, 0.04, 0.1, 0.2, 0.35)                 # shares of full intensity, 
 SMALL = 0.005                                       # of full intensity: no two nearer ones are told apart
 DOUBT = 8.0                                         # counts of what is usual in its row that every cell starts with
 BRIGHT = 4.0                                        # styles tell intensities in quarters of full intensity
-QUANTILES = (0.1, 0.3, 0.5, 0.7, 0.9)               # of the intensities of a row, which styles tell
+QUANTILES = (0.02, 0.06, 0.12, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.97)    # of the intensities of a row, in styles
 
 
 class Scale(NamedTuple):
@@ -78,7 +78,7 @@ class Returns(Head):
 
     def look(self, like: Tensor) -> Tensor:
         """Of every row: the share lost in small holes, that of neighbours lost together, and quantiles of the intensity,
-        0 where a row has no return: (B, 7 H)."""
+        0 where a row has no return: (B, 12 H)."""
         there = ((like[:, 2:] + 1) / 2).clamp(0, 1)[:, 0]
         behind = _closed(there)
         lost = behind * (1 - there)
@@ -135,7 +135,7 @@ class Returns(Head):
         return ((1 - lost) / (1 - mine).clamp_min(0.05)).clamp(0.01, 0.995).logit() - (more - usual).clamp(-1, 1)
 
     def _columns(self, x: Tensor, style: Tensor) -> tuple[Tensor, ...]:
-        """A style (B, 7 H) -> its columns (B, H, 1), in a sample's own rows."""
+        """A style (B, 12 H) -> its columns (B, H, 1), in a sample's own rows."""
         columns = style.unflatten(1, (2 + len(QUANTILES), -1))
         if columns.shape[-1] != x.shape[-2]:
             columns = F.interpolate(columns, size=x.shape[-2], mode="linear")

@@ -76,7 +76,8 @@ def _cards(rows: list[dict[str, Any]], quarantine: list[dict[str, Any]]) -> list
     keys = {str(row.get("key")) for row in rows}
     total, bad = len(rows) + len(quarantine), bool(quarantine)
     copies = f"{count(len(keys))} records × {len(rows) / len(keys):.2g} copies" if len(rows) > len(keys) else ""
-    files = sum(len(mapping(row.get("streams"))) for row in rows)
+    streams = (stream for row in rows for stream in mapping(row.get("streams")).values())
+    files = len({str(mapping(stream).get("output")) for stream in streams})
     labels = len({str(mapping(label).get("output")) for row in rows for label in listing(row.get("labels"))})
     return [
         Card("done", count(len(rows)), copies or f"of {count(total)}", len(rows) / total if total else None),

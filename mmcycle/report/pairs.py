@@ -138,10 +138,10 @@ def _pair(row: dict[str, Any], shelves: Shelves, album: Album, sensors: Sensors)
     after = _files(shelves.out, [label.get("output") for label in labels])
     boxes = _boxes(shelves.out, [streams[name] for names in translated for name in names], after)
     parts = []
-    for number, names in enumerate(translated):
-        stream = streams[next(name for name in names if streams[name].get("translated"))]
+    for names in translated:
+        stream = streams[names[0]]
         model = mapping(mapping(row.get("model")).get(names[-1]))       # a clip is presented by its sound's sensor
-        drawn, (one, other) = boxes if number == 0 else (), sensors.of(names[-1], model)
+        drawn, (one, other) = () if parts else boxes, sensors.of(names[-1], model)
         parts.append(Part(
             name="+".join(names)[:80],
             output=str(stream.get("output"))[:200],

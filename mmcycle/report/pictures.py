@@ -57,11 +57,11 @@ def shrink(picture: Pillow.Image, width: int) -> None:
 
 def draw_boxes(picture: Pillow.Image, boxes: Sequence[Box]) -> None:
     """Outline boxes, in place, in a colour for each class."""
-    draw = ImageDraw.Draw(picture)
+    draw, line = ImageDraw.Draw(picture), 1 if picture.width < 200 else 2
     for kind, x, y, width, height in boxes:
         left, top = (x - width / 2) * picture.width, (y - height / 2) * picture.height
         right, bottom = (x + width / 2) * picture.width, (y + height / 2) * picture.height
-        draw.rectangle((left, top, right, bottom), outline=BOX_COLOURS[kind % len(BOX_COLOURS)], width=2)
+        draw.rectangle((left, top, right, bottom), outline=BOX_COLOURS[kind % len(BOX_COLOURS)], width=line)
 
 
 def thumbnail(picture: Pillow.Image) -> Thumbnail:

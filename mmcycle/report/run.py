@@ -14,6 +14,7 @@ from mmcycle.strict_yaml import read_yaml
 
 SAMPLES = 6                                     # pictures shown, evenly chosen, the last one large
 CONFIG_LETTERS = 60_000
+MEASURED = re.compile(r"score|(unlikeness|loss)_[ab]")
 MEANING = {
     "adv": "generators: patches not taken for real",
     "cycle": "generators: there and back, against the original",
@@ -37,7 +38,8 @@ def describe_run(folder: Path) -> dict[str, Any]:
     marks = [number(event.get("step")) for event in attempts if event["event"] == "resume"]
     one_way = mapping(config.get("loss")).get("consistency") in ("nce", "none")
     samples = _samples(folder, album, one_way)
-    notes += _bad_recordings(events) + album.notes + ([] if kept else ["No step has been logged yet."])
+    notes += _warnings(events) + _bad_recordings(events) + album.notes
+    notes += [] if kept else ["No step has been logged yet."]
     return {
         "name": _text(config.get("name"), folder.resolve().name),
         "a": _text(mapping(config.get("a")).get("name"), "A"),
@@ -48,7 +50,7 @@ def describe_run(folder: Path) -> dict[str, Any]:
         "samples": samples,
         "losses": _loss_charts(kept, marks),
         "scores": _score_charts(kept, marks),
-        "course": _course_charts(kept, marks),
+        "course": _score_of_averages(events, marks) + _course_charts(kept, marks),
         "resumes": len(marks),
         "finals": _finals(kept),
         "metrics": _metrics(folder / "metrics.json"),
@@ -223,6 +225,25 @@ def _config(path: Path, notes: list[str]) -> tuple[dict[str, Any], str]:
     except UserError as error:
         notes.append(f"{error}.")
         return {}, text
+
+
+def _warnings(events: list[dict[str, Any]]) -> list[str]:
+    """The faults that were told while training: see train/health.py."""
+    told = [event for event in events if event["event"] == "warning"]
+    return [
+        f"{str(event.get('name'))[:40]} (domain {str(event.get('domain'))[:1]}, step {short(number(event.get('step')))}): "
+        f"{str(event.get('advice'))[:300]}." for event in told[:12]
+    ]
+
+
+def _score_of_averages(events: list[dict[str, Any]], marks: list[float]) -> list[Chart]:
+    """By what the best checkpoint is chosen: see train/validation.py."""
+    told = [event for event in events if event["event"] == "evaluation" and math.isfinite(number(event.get("step")))]
+    kept = _without_repeats(told)
+    names = list(dict.fromkeys(name for row in kept for name in row if MEASURED.fullmatch(name)))
+    caption = "1 is doing nothing; the lowest score is the best checkpoint"
+    one = chart("score of the averages", {name: _series(kept, name) for name in names}, caption, marks, exact=True)
+    return [one] if one else []
 
 
 def _bad_recordings(events: list[dict[str, Any]]) -> list[str]:

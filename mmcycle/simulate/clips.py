@@ -58,7 +58,7 @@ def play(
     drawn, heard = (np.random.default_rng(seed_of(seed[0], name, kind, seed[1])) for name in ("drawn", "heard"))
     street, times = _Street(drawn, size), np.arange(round(seconds * FPS)) / FPS
     pace, start = drawn.uniform(1.5, 2.5), drawn.uniform(0, 1)          # beats a second; share of a beat
-    away = drawn.uniform(0.0, 0.25) * seconds                           # of the middle of the way, from that of the time
+    away = drawn.uniform(0.0, 0.25) * seconds           # seconds from half of the time to half of the way
     along = [(time - seconds / 2 - away) / seconds * 1.1 + 0.5 for time in times]
     frames = [street.photograph(kind, x, (time * pace + start) % 1, view) for x, time in zip(along, times)]
     wave = _sound(kind, seconds, pace, start, seconds / 2 + away, heard)
@@ -90,7 +90,8 @@ class _Street:
     def _house(self, draw: ImageDraw.ImageDraw, rng: Generator, left: float, ground: int) -> float:
         """Where the next one begins."""
         right, roof = left + rng.uniform(0.16, 0.3) * self.width, ground - rng.uniform(0.25, 0.45) * self.height
-        draw.rectangle((left, roof, right, ground), tuple(int(v) for v in rng.uniform(110, 215) * rng.uniform(0.8, 1.1, 3)))
+        wall = rng.uniform(110, 215) * rng.uniform(0.8, 1.1, 3)
+        draw.rectangle((left, roof, right, ground), tuple(int(value) for value in wall))
         step = 0.065 * self.width
         for x in np.arange(left + step / 2, right - step / 2, step):
             for y in np.arange(roof + 0.04 * self.height, ground - 0.06 * self.height, 0.11 * self.height):
