@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from mmcycle.config import load_config
 from mmcycle.files import write_json

@@ -4,7 +4,7 @@ Needs   nothing (made-up voices, painted digits), or --root DIR with DIR/audio a
 Run     python recipes/audio_to_image.py data.paired_fraction=1
 Smoke   python recipes/audio_to_image.py --smoke
 Yields  OUT/run (checkpoints, log.jsonl, samples, report.html), OUT/painted (the pictures, manifest.jsonl, report.html)
-Expect  two CPU cores, twenty minutes; figures that can be read, in colours of their own
+Expect  two CPU cores, twenty minutes or so; not measured yet, the run prints how it went
 """
 import argparse
 import os

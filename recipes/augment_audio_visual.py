@@ -5,7 +5,7 @@ Run     python recipes/augment_audio_visual.py --data DIR --like DIR
 Smoke   python recipes/augment_audio_visual.py --smoke
 Yields  OUT/camera (checkpoints, log.jsonl, samples, report.html), OUT/audio (checkpoints, log.jsonl, report.html),
         OUT/night (the clips, manifest.jsonl, report.html)
-Expect  two CPU cores, ten minutes; clips that flicker no more than their sources, sound and frames in step
+Expect  two CPU cores, an hour or so; not measured yet, the run prints how it went
 """
 import argparse
 import os

@@ -4,7 +4,7 @@ Needs   nothing (simulated streets that caption themselves), or --root DIR with 
 Run     python recipes/image_to_text.py data.paired_fraction=1
 Smoke   python recipes/image_to_text.py --smoke
 Yields  OUT/run (checkpoints, log.jsonl, samples, report.html), OUT/told (the captions, manifest.jsonl, report.html)
-Expect  two CPU cores, twenty minutes; the light is told right, the counts better than by chance
+Expect  two CPU cores, twenty minutes or so; not measured yet, the run prints how it went
 """
 import argparse
 import os

@@ -4,7 +4,7 @@ Needs   nothing (simulated streets), or --root DIR with DIR/lidar and DIR/camera
 Run     python recipes/lidar_to_camera.py data.paired_fraction=0.1
 Smoke   python recipes/lidar_to_camera.py --smoke
 Yields  OUT/run (checkpoints, log.jsonl, samples, report.html), OUT/seen (the pictures, manifest.jsonl, report.html)
-Expect  two CPU cores, ten minutes; pictures of what stands where, in the colours of the average street
+Expect  two CPU cores, ten minutes or so; the layout of the street, smeared: see docs/benchmarks.md
 """
 import argparse
 import os

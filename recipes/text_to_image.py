@@ -4,7 +4,7 @@ Needs   nothing (simulated streets that caption themselves), or --root DIR with 
 Run     python recipes/text_to_image.py data.paired_fraction=1
 Smoke   python recipes/text_to_image.py --smoke
 Yields  OUT/run (checkpoints, log.jsonl, samples, report.html), OUT/drawn (the pictures, manifest.jsonl, report.html)
-Expect  two CPU cores, twenty minutes; the average street of the caption's light, no more detail than words can tell
+Expect  two CPU cores, twenty minutes or so; not measured yet, the run prints how it went
 """
 import argparse
 import os

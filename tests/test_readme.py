@@ -78,7 +78,7 @@ def make_inputs(text: str, folder: Path) -> None:
         if root.startswith("sweeps"):
             sweeps(folder / root)
             continue
-        photographs(folder / root, count=4, seed=number)
+        photographs(folder / root, count=9, seed=number)
         (folder / root / "00.json").write_text('{"car": [1, 2, 3, 4]}')
     for path in sorted(set(re.findall(r"[\w./-]+\.(?:jpg|png)", code))):
         if str(Path(path).parent) in roots:
