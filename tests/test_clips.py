@@ -58,9 +58,9 @@ def translated(
     translator: ClipTranslator, path: Path, strength: float = 1.0, seed: int = 0
 ) -> tuple[Path, dict[str, float]]:
     target = path.parent / f"made_{path.name}"
-    made, facts = translator.perform(translator.source.load(path), strength, seed)
-    translator.target.save(made, target)
-    return target, facts
+    translation = translator.perform(translator.source.load(path), strength, seed)
+    translator.target.save(translation.raw, target)
+    return target, translation.facts
 
 
 def seen(path: Path) -> np.ndarray:

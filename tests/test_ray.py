@@ -1,6 +1,7 @@
 """Ray: the bytes of the local engine, whatever happens to its workers; on a cluster of two nodes on this machine."""
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -293,11 +294,23 @@ def test_a_cluster_that_does_not_answer_is_told(run: Path, tmp_path: Path, monke
 
     handler = signal.getsignal(signal.SIGTERM)
     monkeypatch.setattr(ray_engine, "need", lambda *words: small_ray(init=init))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
     task, _ = task_of(tmp_path, run)
     with pytest.raises(UserError, match=r"no cluster answers \(Could not find any running Ray instance\). Start one"):
         run_ray(task, [object()], 1, print)
     assert signal.getsignal(signal.SIGTERM) == handler
     run_ray(task, [], 1, print)                     # nothing left to do needs no cluster
+
+
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_an_address_where_nobody_is_at_home_is_told_at_once(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setenv("RAY_ADDRESS", f"{scheme}127.0.0.1:{server.getsockname()[1]}")
+    monkeypatch.setattr(ray_engine, "need", lambda *words: small_ray())
+    with pytest.raises(UserError, match=r"no cluster answers \(.*refused\). Start one .* name it in RAY_ADDRESS"):
+        run_ray(task_of(tmp_path, run)[0], [object()], 1, print)
 
 
 def test_a_cluster_without_room_is_told_and_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

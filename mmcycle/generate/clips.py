@@ -141,8 +141,8 @@ def _heard(
     raw = translator.source.from_array(waves, track.rate)
     if raw is None:
         raise RecordingError(f"{path}: its sound, {waves.shape[1]} samples of {len(waves)} channels, is too short")
-    made, facts = translator.perform(raw, strength, seed)[:2]
-    samples = np.ascontiguousarray(translator.target.to_array(made, waves).T)
+    translation = translator.perform(raw, strength, seed)
+    samples, facts = np.ascontiguousarray(translator.target.to_array(translation.raw, waves).T), translation.facts
     peak = float(np.abs(samples).max())
     if peak > 1:
         samples, facts = samples / np.float32(peak), facts | {"level_db": round(-20 * float(np.log10(peak)), 2)}

@@ -29,6 +29,7 @@ from mmcycle.interruption import signals
 
 LONGEST, PIECES = 32, 16                # records that are in hand at once; a worker gets its share in so many pieces
 RETRIES = 2                             # of a piece that has cost a worker its life
+KNOCK = 20.0                            # seconds for a cluster to answer
 PATIENCE = 60.0                         # seconds without any worker before that is said
 SHARED = "With --engine ray, the source, the runs and OUT lie on storage that every machine sees under the same path"
 
@@ -223,6 +224,7 @@ def _connected(ray: Any) -> Iterator[None]:
     main = threading.current_thread() is threading.main_thread()
     before = signal.getsignal(signal.SIGTERM)
     try:
+        _knock(os.environ.get("RAY_ADDRESS", ""))
         with warnings.catch_warnings():             # of what Ray will change some day
             warnings.simplefilter("ignore")
             ray.init(logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False)
@@ -236,6 +238,13 @@ def _connected(ray: Any) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Ray itself knocks for many minutes where nobody is at home."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=KNOCK).close()
 
 
 @contextmanager
