@@ -11,26 +11,21 @@ each sweep's labels given to another sweep.
 """
 import argparse
 import json
-import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from scans import scanned, taught
 from torch import Tensor
 
-from mmcycle.config import load_config
 from mmcycle.files import write_json
 from mmcycle.generate.translator import Translator
 from mmcycle.metrics.downstream import gap_closed, interval, overlaps, segmenter, sign_flip
 from mmcycle.modalities.lidar_sensor import preset
 from mmcycle.modalities.range_files import RangeImage, read_range_image, write_range_image
 from mmcycle.simulate.mesh import Semantic
-from mmcycle.simulate.scanner import Pose, Scanner, directions, sensed
-from mmcycle.simulate.scene import street
-from mmcycle.train.trainer import train
 
 CONFIG = Path(__file__).with_suffix(".yaml")
 GRID = preset("hdl-64e-spherical")
@@ -53,14 +48,11 @@ class Frames(NamedTuple):
 
 def simulated(out: Path, mode: str, streets: range = STREETS) -> Frames:
     """The streets' range images, written once: range, remission in hundredths, label = class + 1."""
-    rays = directions(np.array(GRID.elevations), GRID.columns)
     out.mkdir(parents=True, exist_ok=True)
     for seed in streets:
         path = out / f"{seed:02d}.npz"
         if not path.exists():
-            scene = street(seed, around=True)
-            ideal = Scanner(scene).sweep(Pose.aboard(scene), rays, GRID.max_range)
-            swept = sensed(ideal, mode, 0.02, np.random.default_rng((seed, 6)))
+            swept = scanned(seed, GRID, mode)
             table = np.zeros(256, np.uint8)
             table[list(SIMULATED)] = [one + 1 for one in SIMULATED.values()]
             label = np.where(swept.returned, table[swept.semantic], 0).astype(np.uint8)
@@ -141,16 +133,6 @@ def heard(data: Path, out: Path) -> Path:
     return out
 
 
-def taught(run: Path, source: Path, target: Path, seed: int, overrides: list[str]) -> Translator:
-    config = load_config(CONFIG, [f"a.root={source}", f"b.root={target}", f"run.seed={seed}", *overrides])
-    ego = config.b.modality.with_ego(sorted(target.glob("*.npz"))).ego      # what the real car hides, hidden in both
-    a, b = (replace(domain, modality=replace(domain.modality, ego=ego)) for domain in (config.a, config.b))
-    ended = train(replace(config, a=a, b=b), run)
-    if ended.signal:
-        sys.exit(128 + ended.signal)
-    return Translator.load(run, "ab", device="cpu")
-
-
 def versions(translator: Translator, source: Path, count: int) -> list[Tensor]:
     """Several translations of every simulated frame, (N, H, W) metres each."""
     raws = [translator.source.load(source / f"{seed:02d}.npz") for seed in STREETS]
@@ -209,14 +191,15 @@ def main() -> None:
         "ours": {}, "ours and simulator": {},
     }
     for number in chosen.translators:
-        translator = taught(out / f"translator{number}", source, heard(chosen.data, out / "real"), number, chosen.overrides)
+        real = heard(chosen.data, out / "real")
+        translator = taught(out / f"translator{number}", CONFIG, source, real, number, chosen.overrides)
         made = versions(translator, source, 4)
         arms["ours"][f"/{number}"] = translated(pool, made, 0.0)
         arms["ours and simulator"][f"/{number}"] = translated(pool, made, 0.5)
         if number == chosen.translators[0]:
             wrong = pool._replace(classes=pool.classes.roll(1, 0))
             arms["placebo: labels of another sweep"] = {f"/{number}": translated(wrong, made, 0.0)}
-    misled = taught(out / "misled", source, others, 0, chosen.overrides)
+    misled = taught(out / "misled", CONFIG, source, others, 0, chosen.overrides)
     arms["placebo: heard of simulated streets"] = {"/misled": translated(pool, versions(misled, source, 4), 0.0)}
     scores: dict[str, dict[str, dict[str, float]]] = {}
     for arm, sources in arms.items():

@@ -7,41 +7,31 @@ of the first two thirds, without labels; ten frames later the last third begins,
 to learn from, 24 others to translate, by an ideal sensor; the baseline is the sensor model made by hand on the same 24.
 """
 import argparse
-import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from scans import NOISE, scanned, taught
 
-from mmcycle.config import load_config
 from mmcycle.files import write_json
-from mmcycle.generate.translator import Translator
 from mmcycle.metrics.downstream import interval
 from mmcycle.metrics.sweeps import Measured, Sweeps, with_floor
 from mmcycle.modalities.lidar_sensor import preset
 from mmcycle.modalities.range_files import RangeImage, read_range_image, write_range_image
-from mmcycle.simulate.scanner import Pose, Scanner, directions, sensed
-from mmcycle.simulate.scene import street
-from mmcycle.train.trainer import train
 
 SENSOR = preset("hdl-64e")
 LEARN, TRANSLATE, HEARD, TEST = range(48), range(48, 72), range(102), range(112, 153)
-NOISE = 0.02                        # metres, of the ideal sensor
 SHOWN = ("range patches", "intensity patches", "drop rate", "drop map", "drop given left", "range w1", "intensity w1",
          "bev jsd")
 
 
 def simulated(folder: Path, seeds: range, mode: str, noise: float = NOISE) -> list[Path]:
     """One sweep a street, intensity in hundredths, written once."""
-    rays = directions(np.array(SENSOR.elevations), np.array(SENSOR.azimuths))
     paths = [folder / f"{seed:03d}.npz" for seed in seeds]
     for seed, path in zip(seeds, paths):
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            scene = street(seed, around=True)
-            ideal = Scanner(scene).sweep(Pose.aboard(scene), rays, SENSOR.max_range)
-            swept = sensed(ideal, mode, noise, np.random.default_rng((seed, 6)))
+            swept = scanned(seed, SENSOR, mode, noise)
             write_range_image(RangeImage(swept.range, (swept.intensity * 100).round()), path)
     return paths
 
@@ -64,18 +54,6 @@ def sweeps(images: list[RangeImage]) -> Sweeps:
     metres, light = (torch.stack([torch.from_numpy(np.asarray(getattr(image, what), np.float32)) for image in images])
                      for what in ("range", "remission"))
     return Sweeps(metres[:, 1:], light[:, 1:] / 100, elevation=torch.tensor(SENSOR.elevations[1:]))
-
-
-def taught(out: Path, config: str, learn: list[Path], heard: list[Path], seed: int, overrides: list[str]) -> Translator:
-    run = out / f"run{seed}"
-    roots = [f"a.root={learn[0].parent}", f"b.root={heard[0].parent}", f"run.seed={seed}"]
-    planned = load_config(config, [*roots, *overrides])
-    ego = planned.b.modality.with_ego(heard).ego                    # what the real car hides, hidden in both
-    a, b = (replace(domain, modality=replace(domain.modality, ego=ego)) for domain in (planned.a, planned.b))
-    ended = train(replace(planned, a=a, b=b), run)
-    if ended.signal:
-        sys.exit(128 + ended.signal)
-    return Translator.load(run, "ab", device="cpu")
 
 
 def range_error(made: list[RangeImage], geometry: list[RangeImage]) -> float:
@@ -105,22 +83,23 @@ def main() -> None:
     chosen = options.parse_intermixed_args()
     torch.set_num_threads(1)
     out = chosen.out
-    learn = simulated(out / "learn", LEARN, "ideal")
+    simulated(out / "learn", LEARN, "ideal")
     clean, by_hand, true = (
         [read_range_image(path) for path in simulated(out / name, TRANSLATE, mode, noise)]
         for name, mode, noise in (("clean", "ideal", NOISE), ("by_hand", "calibrated", NOISE), ("true", "ideal", 0.0))
     )
-    heard = recorded(chosen.data, out / "heard", HEARD)
+    recorded(chosen.data, out / "heard", HEARD)
     real = sweeps([read_range_image(path) for path in recorded(chosen.data, out / "test", TEST)])
     found = {name: [with_floor(sweeps(images), real)] for name, images in (("simulator", clean), ("calibrated by hand", by_hand))}
     errors = {"simulator": [range_error(clean, true)], "calibrated by hand": [range_error(by_hand, true)]}
     for seed in chosen.seeds:
-        translator = taught(out, chosen.config, learn, heard, seed, chosen.overrides)
+        translator = taught(out / f"run{seed}", chosen.config, out / "learn", out / "heard", seed, chosen.overrides)
         made = [translator(image, seed=n) for n, image in enumerate(clean)]
         found.setdefault("ours", []).append(with_floor(sweeps(made), real))
         errors.setdefault("ours", []).append(range_error(made, true))
         print(told(found, errors), flush=True)
-    write_json(out / "measured.json", {arm: [{name: list(one) for name, one in run.items()} for run in runs] for arm, runs in found.items()})
+    plain = {arm: [{name: list(one) for name, one in run.items()} for run in runs] for arm, runs in found.items()}
+    write_json(out / "measured.json", plain)
 
 
 def _cell(values: list[float]) -> str:
