@@ -104,6 +104,21 @@ def test_the_short_side_is_for_the_networks_alone():
     np.testing.assert_array_equal(modality.from_tensor(*modality.to_tensor(flat)).pixels, flat)
 
 
+def test_a_picture_is_stretched_for_the_networks_and_comes_back_at_its_own_size():
+    modality = Image(size=(8, 4), stretch=(8, 4))
+    left_red = np.zeros((20, 30, 3), dtype=np.uint8)
+    left_red[:, :15, 0] = 255
+    x, context = modality.to_tensor(left_red)
+    assert x.shape == (3, 8, 4) and (x[0, :, 0] > 0.9).all() and (x[0, :, 3] < -0.9).all()
+    back = modality.from_tensor(x, context).pixels
+    assert back.shape == (20, 30, 3) and (back[:, 2, 0] > 200).all() and (back[:, -3, 0] < 50).all()
+
+
+def test_a_picture_is_not_both_stretched_and_kept_in_proportion():
+    with pytest.raises(UserError, match="short_side keeps the proportions .* set one of them"):
+        Image(short_side=8, stretch=(8, 4))
+
+
 @pytest.mark.parametrize(("flip", "expected"), [("none", 1), ("horizontal", 2), ("vertical", 2), ("both", 4)])
 def test_crops_are_mirrored_as_asked(flip, expected):
     modality = Image(size=2, channels=1, flip=flip)
@@ -117,7 +132,7 @@ def test_size_may_be_one_side_or_height_and_width():
     assert Image(size=(32, 96), channels=1).shape == (1, 32, 96)
 
 
-WRONG = [{"size": 0}, {"channels": 0}, {"flip": "sideways"}, {"short_side": -1}, {"colour": 3}]
+WRONG = [{"size": 0}, {"channels": 0}, {"flip": "sideways"}, {"short_side": -1}, {"stretch": (8, 0)}, {"colour": 3}]
 
 
 @pytest.mark.parametrize("wrong", WRONG)

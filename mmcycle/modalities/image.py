@@ -38,6 +38,7 @@ class Image(Modality):
     size: Pixels | tuple[Pixels, Pixels] = 256      # training crop: one side, or (height, width), pixels
     channels: Annotated[int, Gt(0)] = 3             # 3 colour, 1 gray, else the number of bands of every file
     short_side: Pixels | None = None                # what the networks see it resized to, pixels; none: its own size
+    stretch: tuple[Pixels, Pixels] | None = None    # or resized to this (height, width), its proportions given up
     flip: Literal["none", "horizontal", "vertical", "both"] = "none"    # half of the crops are mirrored so
     value_range: tuple[float, float] | None = None  # of 16-bit and float files; none: 0-65535 and 0-1
     max_pixels: Annotated[int, Gt(0)] = 300_000_000     # larger pictures are refused before they are decoded
@@ -48,6 +49,8 @@ class Image(Modality):
         low, high = self.value_range or (0.0, 1.0)
         if not (np.isfinite(low) and np.isfinite(high) and low < high):
             raise UserError(f"value_range: got ({low}, {high}); it must be two numbers, the lower one first")
+        if self.short_side is not None and self.stretch is not None:
+            raise UserError("short_side keeps the proportions of a picture and stretch gives them up; set one of them")
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -76,9 +79,8 @@ class Image(Modality):
         low, high = self._span(colours.dtype)
         levels = torch.from_numpy(np.ascontiguousarray(colours.transpose(2, 0, 1), dtype=np.float32))
         x = self._to_channels((levels - low) * (2 / (high - low)) - 1).clamp(-1, 1)
-        if self.short_side is not None:
-            x = _resized(x, _with_short_side(tuple(x.shape[-2:]), self.short_side))
-        return x, Origin.of(picture, colours.shape[2])
+        size = self._seen_size(tuple(x.shape[-2:]))
+        return x if size == tuple(x.shape[-2:]) else _resized(x, size), Origin.of(picture, colours.shape[2])
 
     def from_tensor(self, x: Tensor, context: Origin | None) -> Picture:
         """Rounded to the nearest level, without bias; no context: 8 bits at the size of x."""
@@ -172,6 +174,15 @@ class Image(Modality):
             return (x * x.new_tensor(LUMA)[:, None, None]).sum(0, keepdim=True)
         return x
 
+    def _seen_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """(height, width) in which the networks see a picture of this size."""
+        if self.stretch is not None:
+            return tuple(self.stretch)
+        if self.short_side is None:
+            return size
+        scale = self.short_side / min(size)
+        return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
     def _span(self, dtype: np.dtype) -> tuple[float, float]:
         """The values that become -1 and 1. Eight bits are always 0-255."""
         if dtype == np.uint8:
@@ -246,11 +257,6 @@ def _as_picture(raw: Picture | np.ndarray) -> Picture:
             f"got {raw.shape} of {raw.dtype}"
         )
     return Picture(np.atleast_3d(raw))
-
-
-def _with_short_side(size: tuple[int, int], short_side: int) -> tuple[int, int]:
-    scale = short_side / min(size)
-    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
 def _resized(x: Tensor, size: tuple[int, int]) -> Tensor:
