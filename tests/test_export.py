@@ -108,7 +108,7 @@ def test_exporting_leaves_the_translator_as_it_was(tmp_path):
     assert next(night.generator.parameters()).device == night.device
 
 
-@pytest.mark.parametrize("kind", ["resnet", "unet", "light"])
+@pytest.mark.parametrize("kind", ["resnet", "unet", "light", "bilateral"])
 def test_examples_differ_in_every_side_that_is_free(kind):
     side = {"height": 32, "width": 32}
     example, other, free = exporting._examples(translator(config(side, side, generator=kind)))

@@ -52,7 +52,7 @@ def calls(cycle: CycleModel, real_a, real_b, identity: float = 0.0) -> dict[str,
     return counts
 
 
-@pytest.mark.parametrize("kind", ["resnet", "unet", "light"])
+@pytest.mark.parametrize("kind", ["resnet", "unet", "light", "bilateral"])
 @pytest.mark.parametrize("norm", ["spectral", "instance"])
 def test_descending_leg_by_leg_gives_the_gradients_of_the_joint_graph(kind, norm):
     sensor = Grid(height=32, width=32)
@@ -300,7 +300,7 @@ def test_both_sides_trained_in_turn_stay_finite_and_the_discriminator_learns():
     assert paid[-1] < paid[0]
 
 
-@pytest.mark.parametrize("kind", ["resnet", "light"])
+@pytest.mark.parametrize("kind", ["resnet", "light", "bilateral"])
 def test_turning_a_ring_turns_the_whole_journey(kind):
     sensor = Ring(channels=2, height=32, width=64)
     cycle = model(sensor, nets=networks(generator=kind))
@@ -334,7 +334,7 @@ def test_a_sensor_may_bring_a_network_of_its_own():
     assert terms.keys() == {"disc_b", "r1_b"}
 
 
-@pytest.mark.parametrize("kind, stride", [("resnet", 4), ("light", 8), ("unet", 16)])
+@pytest.mark.parametrize("kind, stride", [("resnet", 4), ("light", 8), ("unet", 16), ("bilateral", 8)])
 def test_a_sample_that_the_generator_cannot_halve_is_refused_with_its_stride(kind, stride):
     wrong = Grid(height=64, width=64 + stride // 2)
     with pytest.raises(ValueError, match=rf"samples of b are 64 x {64 + stride // 2}; .*{kind}.*multiple of {stride}, {2 * stride} or more"):

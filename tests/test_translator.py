@@ -21,7 +21,7 @@ from mmcycle.generate.translator import Translator
 from mmcycle.train import checkpoint
 from mmcycle.train.checkpoint import Checkpoint
 
-KINDS = ["resnet", "unet", "light"]
+KINDS = ["resnet", "unet", "light", "bilateral"]
 
 
 def scene(channels: int, height: int, width: int, seed: int = 0) -> Tensor:
@@ -149,7 +149,7 @@ def tiled_by_own_moments(night: Translator, x: Tensor) -> Tensor:
     return total / weight
 
 
-@pytest.mark.parametrize("kind", ["resnet", "light"])
+@pytest.mark.parametrize("kind", ["resnet", "light", "bilateral"])
 def test_tiles_that_share_their_moments_are_close_to_the_whole(kind):
     made, x = config(generator=kind), scene(3, 200, 312)
     whole, night = translator(made).translate(x), translator(made, tile=128, overlap=32)

@@ -36,7 +36,7 @@ class CycleModel(nn.Module):
     Inside one modality this is CycleGAN (Zhu et al. 2017). Across two, the trunk carries the latent from one grid to
     the other, and the identity loss compares decoder_a(encoder_a(x)) with x, because gen_ba cannot read a sample of A.
     With `consistency: nce` alone only a -> b is built, as CUT does (Park et al. 2020); with `none` and the L1 of known
-    pairs that is pix2pix (Isola et al. 2017).
+    pairs that is pix2pix (Isola et al. 2017). With `none` alone a head must keep the content: see `Head.keeps`.
     """
 
     def __init__(
@@ -198,6 +198,9 @@ class PatchHead(nn.Sequential):
 def generator(a: "Modality", b: "Modality", networks: Networks) -> nets.Generator:
     """The network that translates a to b; the encoder's own output tells the grids."""
     head = b.head(a)
+    if networks.generator == "bilateral" and (head is not None or _crosses(a, b)):
+        raise ValueError("model.generator='bilateral' recolours samples of one kind and shape, and these domains are "
+                         "two kinds, two shapes, or a sensor with a head of its own: take 'light'")
     if head is not None and not head.parts:
         return nets.Generator(None, None, None, head=head)
     encoder = a.encoder(networks)
@@ -207,7 +210,8 @@ def generator(a: "Modality", b: "Modality", networks: Networks) -> nets.Generato
     skips = len(stages) > 1 and nets.uses_skips(networks, a.shape, b.shape)
     trunk = nets.trunk(networks, source, target, a.wraps and b.wraps)
     decoder = b.decoder(networks, skips) if head is None else nets.decoder(head.parts, networks, skips, b.wraps)
-    return nets.Generator(encoder, trunk, decoder, networks.residual and a.shape == b.shape, head)
+    residual = (networks.residual or networks.generator == "bilateral") and a.shape == b.shape
+    return nets.Generator(encoder, trunk, decoder, residual, head)
 
 
 def _crosses(a: "Modality", b: "Modality") -> bool:

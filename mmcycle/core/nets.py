@@ -11,24 +11,32 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 from torch.nn.utils.parametrize import is_parametrized
 
+from mmcycle.core.bilateral import BilateralDecoder, BilateralEncoder, BilateralTrunk
 from mmcycle.core.heads import Head
+from mmcycle.core.moments import SharedMoments
 from mmcycle.core.settings import Networks
 
-STRIDE = {"resnet": 4, "unet": 16, "light": 8}      # sample size / latent size
+STRIDE = {"resnet": 4, "unet": 16, "light": 8, "bilateral": 8}      # sample size / latent size
 
 
 def encoder(channels: int, networks: Networks, wraps: bool = False) -> nn.Module:
     """(B, C, H, W) in [-1, 1] -> [latent (B, 4 * width, H / stride, W / stride), finer features ...]."""
+    if networks.generator == "bilateral":
+        return BilateralEncoder(channels, networks.width, wraps)
     return initialised(_encoder(channels, networks, wraps))
 
 
 def decoder(channels: int, networks: Networks, skips: bool, wraps: bool = False) -> nn.Module:
     """[latent, finer features ...] -> (B, C, H, W) in [-1, 1]; without `skips` only the latent is read."""
+    if networks.generator == "bilateral":
+        return BilateralDecoder(4 * networks.width, channels, wraps)
     return initialised(_decoder(channels, networks, skips, wraps))
 
 
 def trunk(networks: Networks, source: tuple[int, int], target: tuple[int, int], wraps: bool = False) -> nn.Module:
     """latent (B, D, *source) -> latent (B, D, *target): the only network that sees two domains."""
+    if networks.generator == "bilateral":
+        return BilateralTrunk(4 * networks.width, networks.blocks, wraps)
     return initialised(Trunk(networks, source, target, wraps))
 
 
@@ -214,32 +222,10 @@ class InstanceNorm(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.moments: "SharedMoments | None" = None
+        self.moments: SharedMoments | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         return F.instance_norm(x) if self.moments is None else self.moments.normalise(x)
-
-
-class SharedMoments:
-    """Mean and variance of one layer, taken jointly over the first batch it sees and used for all that follow.
-
-    share  in [0, 1], how far the next batch moves them towards its own; 0 again after it
-    """
-
-    def __init__(self) -> None:
-        self.known: tuple[Tensor, Tensor] | None = None     # mean and variance, (D,)
-        self.share = 1.0
-
-    def normalise(self, x: Tensor) -> Tensor:
-        """(B, D, h, w) -> the same."""
-        levels = x.float()
-        if self.share > 0:
-            mean = levels.mean((0, 2, 3))
-            variance = (levels - mean[:, None, None]).square().mean((0, 2, 3))      # three times as fast as var_mean
-            old = self.known if self.known is not None and self.share < 1 else (mean, variance)
-            self.known = torch.lerp(old[0], mean, self.share), torch.lerp(old[1], variance, self.share)
-            self.share = 0.0
-        return F.batch_norm(levels, *self.known, training=False, eps=1e-5).to(x.dtype)
 
 
 class Residual(nn.Module):

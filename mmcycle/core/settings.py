@@ -16,7 +16,7 @@ class Networks:
 
     __pydantic_config__: ClassVar = STRICT
 
-    generator: Literal["resnet", "unet", "light"] = "resnet"
+    generator: Literal["resnet", "unet", "light", "bilateral"] = "resnet"   # "bilateral" can only recolour
     width: Annotated[int, Gt(0), Le(1024)] = 64                         # channels at full resolution; 4 times as many in the latent
     blocks: Annotated[int, Ge(0), Le(64)] = 9                           # residual blocks of the trunk
     upsample: Literal["resize", "transposed"] = "resize"                # resize-conv leaves no checkerboard
@@ -34,7 +34,8 @@ class Objective:
 
     adversarial: Literal["lsgan", "hinge", "nonsaturating", "wgan-gp"] = "lsgan"
     consistency: Literal["cycle", "nce", "both", "none"] = "cycle"      # "nce" alone trains a -> b only, as CUT does;
-    #                                                                     "none" with `paired` is pix2pix, a -> b only
+    #                                                                     "none" with `paired` is pix2pix, a -> b only;
+    #                                                                     without, b must have a head that `keeps`
     cycle: Annotated[float, Ge(0)] = 10.0
     cycle_distance: Literal["l1", "charbonnier"] = "l1"
     identity: Annotated[float, Ge(0)] = 5.0

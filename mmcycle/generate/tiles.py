@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from mmcycle.core import nets
+from mmcycle.core.bilateral import Overview
+from mmcycle.core.moments import SharedMoments
 from mmcycle.modality import grow
 
 ALIGNMENT = max(nets.STRIDE.values())       # tiles start where the halved grids of the whole recording have a cell
@@ -84,19 +86,19 @@ def _ramp(window: slice, size: int, overlap: int) -> Tensor:
 
 
 @contextmanager
-def shared_moments(network: nn.Module) -> Iterator[list[nets.SharedMoments]]:
-    """While open, every instance norm uses the moments of the first batch for all that follow, or what `share` says.
+def shared_moments(network: nn.Module) -> Iterator[list[SharedMoments]]:
+    """While open, what looks at the whole uses the moments of the first batch for all that follow, or what `share` says.
 
     Opened while it is open, it changes nothing: the frames of a film share their moments, their tiles do too.
     """
-    norms = [module for module in network.modules() if isinstance(module, nets.InstanceNorm)]
-    if any(norm.moments is not None for norm in norms):
-        yield [norm.moments for norm in norms]
+    looking = [module for module in network.modules() if isinstance(module, nets.InstanceNorm | Overview)]
+    if any(module.moments is not None for module in looking):
+        yield [module.moments for module in looking]
         return
-    for norm in norms:
-        norm.moments = nets.SharedMoments()
+    for module in looking:
+        module.moments = SharedMoments()
     try:
-        yield [norm.moments for norm in norms]
+        yield [module.moments for module in looking]
     finally:
-        for norm in norms:
-            norm.moments = None
+        for module in looking:
+            module.moments = None
