@@ -148,7 +148,8 @@ def test_odd_values_in_the_log_are_gaps(run):
 
 def test_absurdly_large_numbers_do_not_stop_the_page(run):
     (run / "config.yaml").write_text(CONFIG.replace("2000", "1e38"))
-    write_rows(run / "log.jsonl", [log_row(1, losses={"adv_a": -3e38}), log_row(10**30, losses={"adv_a": 3e38}, time=1e38)])
+    rows = [log_row(1, losses={"adv_a": -3e38}), log_row(10**30, losses={"adv_a": 3e38}, time=1e38)]
+    write_rows(run / "log.jsonl", rows)
     assert "3e+29G" in Page(write_report(run)).text.replace("\u202f", "")
 
 
@@ -220,10 +221,10 @@ def test_a_manifest_cannot_choose_what_code_is_imported(out, tmp_path, monkeypat
 
 # Whatever is read
 
-def test_the_page_asks_nothing_of_the_network_and_has_no_script(run, out):
-    for folder in (run, out):
+def test_the_page_asks_nothing_of_the_network_and_no_script_but_ours(run, out):
+    for folder, scripts in ((run, 0), (out, 1)):                # of sliders
         page, text = Page(write_report(folder)), (folder / "report.html").read_text()
-        assert not page.all("script") and not page.all("iframe") and not page.all("object")
+        assert page.all("script") == [{}] * scripts and not page.all("iframe") and not page.all("object")
         addresses = [tag.get("src") or tag.get("href") for _, tag in page.tags if tag.get("src") or tag.get("href")]
         assert addresses and all(address.startswith("data:") for address in addresses)
         assert "http://" not in text and "https://" not in text and "@import" not in text
@@ -241,9 +242,9 @@ def test_hostile_text_is_escaped_everywhere(run, out):
     rows[0] |= {"key": evil, "copy": evil, "tags": {evil: evil}, "model": {evil: {"run": evil, "sha256": evil}}}
     write_rows(out / "manifest.jsonl", rows)
     write_rows(out / "quarantine.jsonl", [{"key": evil, "path": evil, "reason": evil}])
-    for folder in (run, out):
+    for folder, scripts in ((run, 0), (out, 1)):
         page = Page(write_report(folder))
-        assert not page.all("script") and not any("onload" in attributes for _, attributes in page.tags)
+        assert page.all("script") == [{}] * scripts and not any("onload" in attributes for _, attributes in page.tags)
         assert "alert(1)" in page.text
 
 
@@ -350,9 +351,12 @@ def test_a_folder_that_is_neither_run_nor_data_set_is_refused(tmp_path):
 
 
 def test_warnings_and_scores_of_a_run_are_shown(tmp_path: Path) -> None:
-    warning = {"event": "warning", "step": 300, "name": "no variety", "domain": "b", "value": 0.1, "advice": "Raise <loss.cycle>"}
-    scores = [{"event": "evaluation", "step": step, "better": True, "score": 1 / step, "loss_a": 0.1} for step in (100, 200, 300)]
-    (tmp_path / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in (*scores, warning, {"event": "warning"}, {"event": "evaluation"})))
+    warning = {"event": "warning", "step": 300, "name": "no variety", "domain": "b", "value": 0.1,
+               "advice": "Raise <loss.cycle>"}
+    scored = {"event": "evaluation", "better": True, "loss_a": 0.1}
+    scores = [scored | {"step": step, "score": 1 / step} for step in (100, 200, 300)]
+    write_rows(tmp_path / "log.jsonl", [*scores, warning, {"event": "warning"}, {"event": "evaluation"}])
     told = describe_run(tmp_path)
-    assert told["remarks"][0] == "no variety (domain b, step 300): Raise <loss.cycle>."
+    assert told["warnings"][0] == ("warning", "no variety", "B, at step 300", "Raise <loss.cycle>")
+    assert "Raise &lt;loss.cycle&gt;." in write_report(tmp_path).read_text()
     assert any("score of the averages" in str(one) for one in told["course"])

@@ -9,8 +9,9 @@ from typing import Any
 
 from mmcycle.report.album import Album
 from mmcycle.report.numbers import Card, count, short, unit_of
-from mmcycle.report.pairs import Pair, Sensors, Shelves, chosen_rows, named, show_pairs
+from mmcycle.report.pairs import PAIRS, Pair, Sensors, Shelves, chosen_rows, named, show_pairs, with_translation
 from mmcycle.report.rows import listing, mapping, number, read_object, read_rows
+from mmcycle.report.safety import describe_safety, ends
 from mmcycle.report.shelf import Shelf
 
 QUARANTINED = 200                               # rows of the quarantine shown
@@ -21,20 +22,24 @@ def describe_dataset(folder: Path) -> dict[str, Any]:
     """Everything dataset.html needs."""
     rows, notes = read_rows(folder / "manifest.jsonl")
     quarantine, more = read_rows(folder / "quarantine.jsonl")
-    notes += more
+    left_out, others = read_rows(folder / "left_out.jsonl")
+    notes += more + others
     job = read_object(folder / ".mmcycle" / "job.json")
     source = _source(job, notes)
     album = Album()
-    pairs = _pairs(rows, folder, source, album, job)
+    groups = _groups(rows, folder, source, album, job)
+    pairs = [pair for group in groups.values() for pair in group]
     notes += album.notes
     return {
         "name": folder.resolve().name,
-        "summary": _cards(rows, quarantine),
+        "summary": _cards(rows, quarantine, left_out),
         "streams": _streams(rows),
         "models": _models(rows),
         "labels": _labels(rows),
         "tags": _tags(rows),
         "pairs": pairs,
+        "groups": groups,
+        "safety": describe_safety(rows, left_out, job),
         "kinds": {kind for pair in pairs for kind in pair.kinds},
         "several": any(len(pair.parts) > 1 for pair in pairs),
         "translated": count(_translated(rows)),
@@ -49,18 +54,23 @@ def describe_dataset(folder: Path) -> dict[str, Any]:
     }
 
 
-def _pairs(
+def _groups(
     rows: list[dict[str, Any]], folder: Path, source: Path | None, album: Album, job: dict[str, Any]
-) -> list[Pair]:
-    """What a page needs of shards is unpacked for as long as it is made."""
-    chosen = chosen_rows(rows)
+) -> dict[str, list[Pair]]:
+    """Pairs by why they are shown: "low" and "high", of those with a score of label safety, and "even".
+
+    What a page needs of shards is unpacked for as long as it is made.
+    """
+    low, high, rest = ends(with_translation(rows))
+    chosen = {"low": low, "high": high, "even": chosen_rows(rest, PAIRS - len(low) - len(high))}
+    every = [row for group in chosen.values() for row in group]
     with TemporaryDirectory(prefix="mmcycle-report-") as spare:
         before, after = Path(spare, "source"), Path(spare, "out")
         shelves = Shelves(
-            source=None if source is None else Shelf(source, named(chosen, "source"), before, album.notes),
-            out=Shelf(folder, named(chosen, "output"), after, album.notes),
+            source=None if source is None else Shelf(source, named(every, "source"), before, album.notes),
+            out=Shelf(folder, named(every, "output"), after, album.notes),
         )
-        return show_pairs(chosen, shelves, album, Sensors(job))
+        return {why: show_pairs(group, shelves, album, Sensors(job)) for why, group in chosen.items()}
 
 
 def _source(job: dict[str, Any], notes: list[str]) -> Path | None:
@@ -72,15 +82,19 @@ def _source(job: dict[str, Any], notes: list[str]) -> Path | None:
     return None
 
 
-def _cards(rows: list[dict[str, Any]], quarantine: list[dict[str, Any]]) -> list[Card]:
+def _cards(
+    rows: list[dict[str, Any]], quarantine: list[dict[str, Any]], left_out: list[dict[str, Any]]
+) -> list[Card]:
     keys = {str(row.get("key")) for row in rows}
-    total, bad = len(rows) + len(quarantine), bool(quarantine)
+    total, bad = len(rows) + len(quarantine) + len(left_out), bool(quarantine)
     copies = f"{count(len(keys))} records × {len(rows) / len(keys):.2g} copies" if len(rows) > len(keys) else ""
     streams = (stream for row in rows for stream in mapping(row.get("streams")).values())
     files = len({str(mapping(stream).get("output")) for stream in streams})
     labels = len({str(mapping(label).get("output")) for row in rows for label in listing(row.get("labels"))})
+    safest = [Card("left out", count(len(left_out)), "the least safe")] if left_out else []
     return [
         Card("done", count(len(rows)), copies or f"of {count(total)}", len(rows) / total if total else None),
+        *safest,
         Card("quarantined", count(len(quarantine)), "named below" if bad else "nothing refused", alarm=bad),
         Card("recordings", count(files), "written"),
         Card("label files", count(labels), "kept" if labels else "none beside the recordings"),
@@ -153,7 +167,7 @@ def _distribution(name: str, values: list[float]) -> dict[str, str]:
 def _facts(rows: list[dict[str, Any]], job: dict[str, Any]) -> list[tuple[str, str]]:
     """(label, value) pairs about where the data set comes from."""
     versions = mapping(rows[-1].get("versions")) if rows else {}
-    facts = [(key, job.get(key)) for key in ("command", "source", "layout", "seed", "copies", "strength")]
+    facts = [(key, job.get(key)) for key in ("command", "source", "layout", "seed", "copies", "strength", "keep_best")]
     facts += sorted((versions or mapping(job.get("versions"))).items())
     return [(str(label)[:40], _plain(value)) for label, value in facts if value is not None]
 

@@ -1,10 +1,41 @@
-// The viewers of points, and players that show where they are; without this script all else on the page still works.
+// Sliders, the viewers of points, and players that show where they are; without this script all else on the page still works.
 "use strict";
 
 const SCALE = [
   [70, 107, 227], [40, 187, 235], [50, 242, 152], [164, 252, 60], [238, 207, 58], [251, 126, 33], [230, 66, 30],
 ];
 const GROUND = 0xff130e0b;                          // of a canvas, as the four bytes of a pixel
+
+// Sliders. Two pictures of one shape lie upon each other; a range that nobody sees moves the edge between them.
+
+const sliders = [...document.querySelectorAll("[data-slide]")];
+sliders.forEach(pair => {
+  const range = document.createElement("input"), handle = document.createElement("i");
+  Object.assign(range, { type: "range", min: 0, max: 100, step: 0.1, value: 50 });
+  range.setAttribute("aria-label", "how much of the source is seen, in percent");
+  handle.className = "handle";
+  const cut = () => pair.style.setProperty("--cut", `${range.value}%`);
+  range.addEventListener("input", cut);
+  cut();
+  pair.append(handle, range);
+});
+document.querySelectorAll("[data-ways]").forEach(row => {
+  ["slide", "side by side"].forEach(way => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = way;
+    button.addEventListener("click", () => lay(way));
+    row.append(button);
+  });
+  lay(row.dataset.ways);
+});
+
+function lay(way) {
+  sliders.forEach(pair => pair.classList.toggle("slide", way === "slide"));
+  document.querySelectorAll("[data-ways] button").forEach(button => {
+    button.setAttribute("aria-pressed", button.textContent === way);
+  });
+}
 
 // Viewers. Those of one figure share where they are seen from, and what colours them.
 

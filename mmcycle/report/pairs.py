@@ -19,6 +19,7 @@ from mmcycle.strict_yaml import read_yaml
 
 PAIRS = 24                                      # records shown, evenly chosen
 STREAMS = 8                                     # of one record
+TINY = 128                                      # pixels wide: several fit side by side on a phone
 THUMBNAIL = 512                                 # pixels wide
 LABELS = 8                                      # label files named under a recording
 FACTS = 8                                       # numbers told of one translation
@@ -45,6 +46,14 @@ class Part:
         return any(getattr(shown, "strip", False) for shown in (*self.before, *self.after))
 
     @property
+    def slides(self) -> bool:
+        """Whether both sides are one picture of one shape, of which a slider shows as much as one likes."""
+        if not self.kinds == {"picture"} or self.drawn or not len(self.before) == len(self.after) == 1:
+            return False
+        one, other = (side[0].width / side[0].height for side in (self.before, self.after))
+        return abs(one - other) < 0.02 * one
+
+    @property
     def long(self) -> bool:
         """Whether the translation belongs below its source, not beside it."""
         return "sound" in self.kinds or self.drawn
@@ -64,6 +73,16 @@ class Pair:
     @property
     def kinds(self) -> set[str]:
         return set[str]().union(*(part.kinds for part in self.parts))
+
+    @property
+    def slides(self) -> bool:
+        return any(part.slides for part in self.parts)
+
+    @property
+    def tiny(self) -> bool:
+        """Whether it would only be blown up by a wide column."""
+        sides = [shown for part in self.parts for shown in (*part.before, *part.after)]
+        return bool(sides) and all(getattr(shown, "width", 999) <= TINY for shown in sides)
 
     @property
     def heard(self) -> bool:
@@ -101,12 +120,16 @@ class Sensors:
         return self.known[stream, run, direction]
 
 
-def chosen_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """At most PAIRS of the rows that have a translation, evenly chosen from the first to the last."""
-    rows = [row for row in rows if any(mapping(one).get("translated") for one in mapping(row.get("streams")).values())]
-    if len(rows) <= PAIRS:
+def with_translation(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows that have anything to show."""
+    return [row for row in rows if any(mapping(one).get("translated") for one in mapping(row.get("streams")).values())]
+
+
+def chosen_rows(rows: list[dict[str, Any]], most: int = PAIRS) -> list[dict[str, Any]]:
+    """At most so many of the rows, two or more, evenly chosen from the first to the last."""
+    if len(rows) <= most:
         return rows
-    return [rows[round(index * (len(rows) - 1) / (PAIRS - 1))] for index in range(PAIRS)]
+    return [rows[round(index * (len(rows) - 1) / (most - 1))] for index in range(most)]
 
 
 def named(rows: list[dict[str, Any]], side: str) -> list[object]:

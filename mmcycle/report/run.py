@@ -8,8 +8,11 @@ from typing import Any
 from mmcycle.errors import UserError
 from mmcycle.report.album import Album
 from mmcycle.report.curves import Chart, Points, chart, smoothed
+from mmcycle.report.gain import gains
+from mmcycle.report.health import health_charts, warnings
 from mmcycle.report.numbers import Card, count, duration, short
 from mmcycle.report.rows import mapping, number, read_object, read_rows
+from mmcycle.report.scores import LEVELS, Examination, examinations
 from mmcycle.strict_yaml import read_yaml
 
 SAMPLES = 6                                     # pictures shown, evenly chosen, the last one large
@@ -38,24 +41,29 @@ def describe_run(folder: Path) -> dict[str, Any]:
     marks = [number(event.get("step")) for event in attempts if event["event"] == "resume"]
     one_way = mapping(config.get("loss")).get("consistency") in ("nce", "none")
     samples = _samples(folder, album, one_way)
-    notes += _warnings(events) + _bad_recordings(events) + album.notes
+    notes += _bad_recordings(events) + album.notes
+    examined, gained = examinations(folder, notes), gains(folder, notes)
     notes += [] if kept else ["No step has been logged yet."]
+    domains = {side: _text(mapping(config.get(side)).get("name"), side.upper()) for side in ("a", "b")}
     return {
         "name": _text(config.get("name"), folder.resolve().name),
-        "a": _text(mapping(config.get("a")).get("name"), "A"),
-        "b": _text(mapping(config.get("b")).get("name"), "B"),
+        **domains,
         "one_way": one_way,
-        "summary": _cards(kept, _seconds(rows), config),
+        "summary": _cards(kept, _seconds(rows), config) + _proof_cards(examined, domains),
         "details": _facts(attempts, config),
+        "warnings": warnings(events, domains),
+        "examined": examined,
+        "gained": gained,
         "samples": samples,
         "losses": _loss_charts(kept, marks),
         "scores": _score_charts(kept, marks),
+        "health": health_charts(kept, marks),
         "course": _score_of_averages(events, marks) + _course_charts(kept, marks),
         "resumes": len(marks),
         "finals": _finals(kept),
         "metrics": _metrics(folder / "metrics.json"),
         "config": config_text,
-        "remarks": notes,
+        "faults": notes,
     }
 
 
@@ -161,6 +169,19 @@ def _cards(kept: list[dict[str, Any]], spent: float, config: dict[str, Any]) -> 
     return [*cards, Card("bad steps", count(bad), below, alarm=bad > 0)]
 
 
+def _proof_cards(examined: list[Examination], domains: dict[str, str]) -> list[Card]:
+    """How many verdicts are good, for each direction that was evaluated."""
+    cards = []
+    for one in examined:
+        good, weak, bad = (one.levels[level] for level in LEVELS)
+        every = good + weak + bad
+        below = f"good; {weak} weak, {bad} bad" if weak + bad else "good"
+        label = "evaluated, {} → {}".format(*(domains[side][:20] for side in one.direction))
+        if every:
+            cards.append(Card(label, f"{good} of {every}", below, good / every, alarm=bad > 0))
+    return cards
+
+
 def _facts(attempts: list[dict[str, Any]], config: dict[str, Any]) -> list[tuple[str, str]]:
     """(label, value) pairs about where and how the run was computed, as its last attempt tells."""
     merged: dict[str, Any] = {}
@@ -225,15 +246,6 @@ def _config(path: Path, notes: list[str]) -> tuple[dict[str, Any], str]:
     except UserError as error:
         notes.append(f"{error}.")
         return {}, text
-
-
-def _warnings(events: list[dict[str, Any]]) -> list[str]:
-    """The faults that were told while training: see train/health.py."""
-    told = [event for event in events if event["event"] == "warning"]
-    return [
-        f"{str(event.get('name'))[:40]} (domain {str(event.get('domain'))[:1]}, step {short(number(event.get('step')))}): "
-        f"{str(event.get('advice'))[:300]}." for event in told[:12]
-    ]
 
 
 def _score_of_averages(events: list[dict[str, Any]], marks: list[float]) -> list[Chart]:
