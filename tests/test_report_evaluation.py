@@ -243,7 +243,7 @@ def downstream(scale: float = 1.0) -> dict[str, Any]:
     arms = [
         arm("source", 20, scale=scale, recall={"red": 10.0, "off": 30.0}),
         arm("classic", 40, None, scale),
-        arm("ours", 70, scale=scale, translators=[68.0, 72.0]),
+        arm("ours", 70, scale=scale, translators=[{"mean": 68.0, "scores": [67.0, 69.0]}, {"mean": 72.0, "scores": [72.0]}]),
         arm("oracle", 90, scale=scale, recall={"red": 95.0, "off": 85.0}),
     ]
     gain = {

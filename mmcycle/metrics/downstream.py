@@ -1,4 +1,4 @@
-"""Is a data set worth training on? One small network taught on each of several training sets, and how sure the scores are.
+"""Is a data set worth training on? One small network taught on each of several sets, and how sure the scores are.
 
 Letters: N samples, C channels, H W size, K classes.
 """
@@ -107,7 +107,8 @@ def segmenter(training: Epoch, classes: int, seed: int, steps: int = 300, lr: fl
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        share = torch.stack([torch.bincount(training(step)[1].flatten() + 1, minlength=classes + 1)[1:] for step in range(10)])
+        first = (training(step)[1].flatten() + 1 for step in range(10))
+        share = torch.stack([torch.bincount(one, minlength=classes + 1)[1:] for one in first])
         weight = (share.sum() / share.sum(0).clamp_min(1)).sqrt()
         network = Segmenter(training(0)[0].shape[1], classes)
         optimiser = torch.optim.AdamW(network.parameters(), lr)
@@ -123,9 +124,10 @@ def segmenter(training: Epoch, classes: int, seed: int, steps: int = 300, lr: fl
 
 
 def overlaps(found: Tensor, truth: Tensor, classes: int) -> list[float]:
-    """Intersection over union of every class, per cent, over all places where truth is not -1; nan where it never is."""
+    """Intersection over union of every class, per cent, over all places where truth is not -1; nan where none is."""
     known = truth >= 0
-    pairs = torch.bincount(truth[known] * classes + found[known], minlength=classes**2).reshape(classes, classes).double()
+    pairs = torch.bincount(truth[known] * classes + found[known], minlength=classes**2)
+    pairs = pairs.reshape(classes, classes).double()
     hit = pairs.diag()
     union = pairs.sum(0) + pairs.sum(1) - hit
     return [100 * float(h / u) if u else math.nan for h, u in zip(hit, union)]

@@ -143,7 +143,8 @@ def _axis(values: list[float], unit: str) -> tuple[list[float], tuple[float, flo
 
 def _translators(arm: dict[str, Any], unit: str) -> str:
     """What each of several translators is worth, where that is told."""
-    found = _finite(arm.get("translators"))
+    every = arm.get("translators")
+    found = _finite([mapping(one).get("mean") for one in every] if isinstance(every, list) else None)
     return f"translators {', '.join(_told(one, unit) for one in found[:8])}" if len(found) > 1 else ""
 
 
