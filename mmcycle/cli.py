@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 
 from mmcycle import __version__
 from mmcycle.errors import MmcycleError, UserError
-from mmcycle.generate.commands import generate
+from mmcycle.generate.commands import export, generate
 from mmcycle.interruption import Interrupted
 from mmcycle.metrics.commands import evaluate
 from mmcycle.simulate.commands import drive, street
@@ -57,17 +57,11 @@ class Which(StrEnum):
     best = "best"
 
 
-class ExportTo(StrEnum):
-    """A format for other programs."""
-
-    onnx = "onnx"
-    pt2 = "pt2"
-    safetensors = "safetensors"
-
-
 ConfigArgument = Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML file or a recipe's name.")]
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Overrides such as train.steps=2000.")]
-RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or a file made by `export --to safetensors`.")]
+RunArgument = Annotated[
+    Path, typer.Argument(metavar="RUN", help="A run folder, or what `export --to safetensors` or `--to hub` wrote.")
+]
 
 Checkpoint = Annotated[Which, typer.Option(help="The newest one, or the one with the best score in training.")]
 
@@ -261,20 +255,7 @@ def report(folder: Annotated[Path, typer.Argument(metavar="RUN|OUT", help="A run
     print(write_report(folder))
 
 
-@app.command()
-def export(
-    run: RunArgument,
-    file: Annotated[Path, typer.Argument(metavar="FILE")],
-    to: Annotated[ExportTo, typer.Option(help="The format.")],
-    direction: Annotated[Direction, typer.Option(help="ab: first domain to second.")] = Direction.ab,
-    checkpoint: Checkpoint = Which.last,
-) -> None:
-    """Write one direction as one file, after comparing it with torch."""
-    from mmcycle.generate.export import export as write
-    from mmcycle.generate.translator import Translator
-
-    difference = write(Translator.load(run, direction.value, which=checkpoint.value, device="cpu"), to.value, file)
-    print(f"{file}: largest difference from torch {difference:.2g}")
+app.command()(export)
 
 
 @simulate_app.callback()

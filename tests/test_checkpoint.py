@@ -14,8 +14,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mmcycle.errors import MmcycleError, UserError
+from mmcycle.generate.translator import Translator
 from mmcycle.train import checkpoint
-from mmcycle.train.checkpoint import Checkpoint, check, load, load_averages, newest_good
+from mmcycle.train.checkpoint import Checkpoint, check, find_averages, load, load_averages, newest_good, save_best
 from mmcycle.train.trainer import train
 from tiny_run import differences, leftovers, steps_saved, tiny, trained
 
@@ -233,6 +234,42 @@ def test_another_number_of_ranks_is_refused_for_every_rank(run: Path) -> None:
     for rank in (0, 1):
         with pytest.raises(UserError, match="step-00000006 was written by 1 ranks and 2 were started: start as many"):
             load(run / "checkpoints/step-00000006", rank, 2)
+
+
+def test_each_file_is_hashed_once_and_a_translator_hashes_only_what_it_reads(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[str] = []
+    honest = checkpoint.sha256
+    monkeypatch.setattr(checkpoint, "sha256", lambda path: hashed.append(path.name) or honest(path))
+    check(run / "checkpoints/step-00000006")
+    assert sorted(hashed) == [name for name in FILES if name != "sums.json"]
+    hashed.clear()
+    Translator.load(run, device="cpu")
+    assert sorted(hashed) == ["averages.safetensors", "state.json"]
+
+
+def test_a_translator_passes_over_damaged_averages_and_needs_nothing_else(run: Path) -> None:
+    flip_a_bit(run / "checkpoints/step-00000006/averages.safetensors")
+    empty(run / "checkpoints/step-00000004/optimisers.safetensors")
+    path, averages, state, damaged = find_averages(run / "checkpoints")
+    assert path == run / "checkpoints/step-00000004" and state["step"] == 4 and len(damaged) == 1
+    assert "step-00000006/averages.safetensors is damaged or missing" in damaged[0]
+    assert averages.keys() == load_file(path / "averages.safetensors").keys()
+    with pytest.raises(UserError, match="optimisers.safetensors is damaged or missing"):
+        check(path)
+    (path / "state.json").write_text("{}")
+    assert find_averages(run / "checkpoints")[0] == run / "checkpoints/step-00000002"
+
+
+def test_the_best_averages_are_those_of_the_lowest_score(run: Path) -> None:
+    averages, state, _ = find_averages(run / "checkpoints")[1:]
+    for step, score in ((2, 0.5), (4, 0.25)):
+        save_best(run / "kept" / str(step), step, averages, state | {"score": score})
+        next((run / "kept" / str(step)).iterdir()).rename(run / "checkpoints" / checkpoint.best_name_of(step))
+    assert find_averages(run / "checkpoints", best=True)[0] == run / "checkpoints/best-00000004"
+    empty(run / "checkpoints/best-00000004/averages.safetensors")
+    path, _, _, damaged = find_averages(run / "checkpoints", best=True)
+    assert path == run / "checkpoints/best-00000002" and len(damaged) == 1
+    assert find_averages(run / "nowhere", best=True) == (None, {}, {}, [])
 
 
 def test_a_stray_file_among_the_checkpoints_is_passed_over(run: Path) -> None:

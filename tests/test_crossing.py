@@ -8,7 +8,7 @@ import torch
 from PIL import Image as Pillow
 
 from grids import Grid
-from mmcycle.config import Config, load_config
+from mmcycle.config import Config, from_dict, load_config
 from mmcycle.core.model import CycleModel, generator
 from mmcycle.core.settings import Networks, Objective
 from mmcycle.data.samplers import Domain, known_partners, unpaired_batches
@@ -20,6 +20,7 @@ from mmcycle.metrics.crossing import (
 )
 from mmcycle.modalities.image import Image
 from mmcycle.modalities.text import Text
+from mmcycle.strict_yaml import parse_yaml
 from mmcycle.train.trainer import train
 
 SMALL = Networks(width=4, blocks=1, discriminator_width=4, discriminator_layers=1)
@@ -133,6 +134,50 @@ def test_choices_about_pairs_that_mean_nothing_are_refused(tmp_path, settings, p
     with pytest.raises(UserError) as caught:
         configured(tmp_path, *settings)
     assert problem in str(caught.value)
+
+
+LIDARS = "{{modality: lidar, sensor: vlp-16, projection: elevation, window: 64, change: {}}}"
+SOUNDS = "{{modality: audio, change: {}, gain_db: {}}}"
+
+
+def untied(a: str, b: str) -> Config:
+    """Neither a cycle nor patches nor partners: only the head of b can keep what a shows."""
+    text = f"name: t\na: {a}\nb: {b}\nloss: {{consistency: none, identity: 0}}\n"
+    values, _ = parse_yaml(text, "test")
+    return from_dict(values | {key: {"name": key} | values[key] for key in "ab"})
+
+
+@pytest.mark.parametrize(("a", "b"), [
+    (LIDARS.format("any"), LIDARS.format("returns")),
+    (SOUNDS.format("any", [0, 0]), SOUNDS.format("noise", [0, 0])),
+    (SOUNDS.format("gain", [-40, 0]), SOUNDS.format("noise", [0, 0])),
+])
+def test_nothing_need_tie_a_translation_whose_head_keeps_what_it_is_given(a, b):
+    made = untied(a, b)
+    model = CycleModel(made.a.modality, made.b.modality, SMALL, made.loss)
+    assert model.gen_ab.head.keeps and list(model.generators) == ["ab"]
+    real = [torch.zeros(2, *side.modality.shape).uniform_(-1, 1) for side in (made.a, made.b)]
+    (leg,) = model.legs(*real, identity=0.0)
+    leg.terms["adv_b"].backward()
+    assert list(leg.terms) == ["adv_b"] and any(p.grad is not None for p in model.gen_ab.parameters())
+
+
+@pytest.mark.parametrize(("a", "b"), [
+    (LIDARS.format("returns"), LIDARS.format("any")),                               # the head of a keeps nothing of b
+    (SOUNDS.format("any", [0, 0]), SOUNDS.format("noise", [-10, 0])),               # a gain may silence a word
+    (SOUNDS.format("any", [0, 0]), SOUNDS.format("gain", [-10, 0])),
+    ("{modality: image}", "{modality: image}"),
+    (LIDARS.format("any"), SOUNDS.format("noise", [0, 0])),
+])
+def test_a_translation_that_nothing_ties_is_refused(a, b):
+    with pytest.raises(UserError, match="it needs loss.paired above 0, or a b that keeps all that a shows"):
+        untied(a, b)
+
+
+def test_heads_that_do_not_go_together_are_refused_when_networks_are_built():
+    made = untied("{modality: audio, mels: 32}", SOUNDS.format("noise", [0, 0]))
+    with pytest.raises(ValueError, match="change='noise' keeps the wave, so rate, n_fft, hop and mels"):
+        CycleModel(made.a.modality, made.b.modality, SMALL, made.loss)
 
 
 def test_pix2pix_trains_one_way_with_adversary_and_partner_alone():

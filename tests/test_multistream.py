@@ -6,6 +6,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mmcycle.data.layouts import scan
@@ -323,6 +324,29 @@ def test_the_sound_of_a_clip_alone_is_translated_into_copies(clips: Path, models
     assert rows[0].streams["audio"].sha256 != rows[1].streams["audio"].sha256 and verify(tmp_path / "out").ok
     with pytest.raises(UserError, match="the run of stream 'audio' makes Image of Image; it must make sound of sound"):
         generate(clips, tmp_path / "wrong", {"audio": models["camera"]})
+
+
+def test_how_smooth_a_film_is_can_be_said_and_belongs_to_the_job(clips: Path, models: dict[str, str], tmp_path: Path) -> None:
+    from command import mmcycle, refused
+    from tiny_clips import clip, clicks, film
+
+    (clips / "cat/b.webm").unlink()
+    grain = np.random.default_rng(0).integers(-8, 9, (20, 32, 48, 1))      # what flickers
+    shaky = [(frame.astype(int) + one).clip(0, 255).astype(np.uint8) for frame, one in zip(film(), grain)]
+    clip(clips / "dog/a.mp4", shaky, clicks())
+    night, out = f"camera={models['camera']}", tmp_path / "out"
+    words = ("generate", clips, out, "--with", night, "--smooth")
+    assert mmcycle(*words, "0").code == 0
+    generate(clips, tmp_path / "usual", {"camera": models["camera"]})
+    (bare,), (usual,) = read_rows(out), read_rows(tmp_path / "usual")
+    assert (bare.params["camera.smooth"], usual.params["camera.smooth"]) == (0.0, 0.8)
+    assert bare.streams["camera"].sha256 != usual.streams["camera"].sha256 and verify(out).ok
+    assert "1 skipped" in mmcycle(*words, "0").out
+    assert "was begun by a different job: smooth was 0.0 and is now 0.5" in refused(*words, "0.5")
+    for wrong in ("1", "-0.1", "nan"):
+        assert "it lies from 0, every frame by itself, to below 1" in refused("generate", clips, tmp_path / "z", "--with", night, "--smooth", wrong)
+    sound = f"audio={models['audio']}"
+    assert "smooth is 0.5, and no films of" in refused("generate", clips, tmp_path / "z", "--with", sound, "--smooth", "0.5")
 
 
 @pytest.mark.skipif(not RADIATE.is_dir(), reason="needs the shared recordings")

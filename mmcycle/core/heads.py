@@ -21,6 +21,8 @@ class Head(nn.Module, ABC):
     """
 
     random = True                       # False: a plan is carried out in one way only
+    keeps = False                       # True: whatever a plan says, all that the source shows stays where it was, so
+    #                                     no loss has to ask for it
 
     def __init__(self, parts: int, style: int = 0, memory: int = 1024):
         super().__init__()

@@ -17,13 +17,13 @@ import numpy as np
 from mmcycle.data.clip_writer import write_clip
 from mmcycle.data.clips import SUFFIXES, Clip, Frame, Soundtrack, frames, open_clip, sound
 from mmcycle.errors import RecordingError, UserError
+from mmcycle.generate.parts import SMOOTH
 from mmcycle.generate.shard import Translates
 from mmcycle.generate.steadiness import Steadied, steady_moments
 from mmcycle.generate.translator import Translation, Translator
 
 PICTURES, SOUND = "camera", "audio"         # the streams of a clip
 LONGEST = 4 * 3600.0                        # seconds of sound; it is translated in one piece
-SMOOTH = 0.8
 
 
 class Made(NamedTuple):
@@ -86,8 +86,10 @@ class ClipTranslator:
         if SOUND in self.parts:
             made, found = _heard(self.parts[SOUND], sound(raw, LONGEST), raw.path, strength, seed)
             facts = {f"{SOUND}.{name}": value for name, value in found.items()}
-        film = (lambda: self._film(raw, strength, seed)) if PICTURES in self.parts else None
-        return Translation(Made(raw, film, made), facts)
+        if PICTURES not in self.parts:
+            return Translation(Made(raw, None, made), facts)
+        facts |= {f"{PICTURES}.smooth": self.smooth}
+        return Translation(Made(raw, lambda: self._film(raw, strength, seed), made), facts)
 
     def _film(self, clip: Clip, strength: float, seed: int) -> Generator[Frame]:
         """The translated frames, one at a time."""

@@ -1,4 +1,4 @@
-"""`mmcycle generate`, as the command line shows it; cli.py hangs it up."""
+"""`mmcycle generate` and `mmcycle export`, as the command line shows them; cli.py hangs them up."""
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
@@ -36,15 +36,29 @@ To = Annotated[
     Literal["folder", "webdataset", "hf"],
     typer.Option(help="A folder like the source, WebDataset tars, or Hugging Face Parquet."),
 ]
+Smooth = Annotated[
+    float, typer.Option(help="Of films: how much of the change stays from frame to frame where nothing moves; 0: none.")
+]
 ShardSize = Annotated[int, typer.Option(min=1, metavar="MB", help="Of one shard, at most; a sample is never cut.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")]
+
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or a file made by `export --to safetensors`.")]
+Exported = Annotated[Path, typer.Argument(metavar="FILE", help="What to write; a new folder for hub.")]
+ExportTo = Annotated[
+    Literal["onnx", "pt2", "safetensors", "hub"],
+    typer.Option(help="One file, or hub: a folder with all directions and a model card, for the Hugging Face Hub."),
+]
+Direction = Annotated[
+    Literal["ab", "ba"] | None, typer.Option(help="ab: first domain to second, the default; hub takes all.")
+]
+License = Annotated[str | None, typer.Option(metavar="NAME", help="With hub: as the Hub names it, such as apache-2.0.")]
 
 
 def generate(
     source: Source, out: Out, with_: With, layout: Layout = None, copies: Copies = 1, strength: Strength = "1",
     seed: Seed = 0, checkpoint: Checkpoint = "last", devices: Devices = 1, engine: Engine = "local",
     on_error: OnError = "stop", labels: Labels = "keep", keep_best: KeepBest = 1.0, judge: Judge = None,
-    to: To = "folder", shard_size: ShardSize = 256, dry_run: DryRun = False,
+    smooth: Smooth = 0.8, to: To = "folder", shard_size: ShardSize = 256, dry_run: DryRun = False,
 ) -> None:
     """Write a labelled data set again in the other domain: same tree, names, formats and labels. Run again to resume."""
     from mmcycle.generate.dataset import generate as run
@@ -56,7 +70,7 @@ def generate(
         job = run(
             source, out, _streams(with_), layout=layout, copies=copies, seed=seed, devices=devices, engine=engine,
             on_error=on_error, strength=(_share(low or high), _share(high)), labels=labels, keep_best=keep_best,
-            judge=judge, to=to, shard_mb=shard_size, dry_run=dry_run, progress=progress,
+            judge=judge, smooth=smooth, to=to, shard_mb=shard_size, dry_run=dry_run, progress=progress,
             load=partial(load_translator, which=checkpoint),
         )
     for line in (job.outline, *(f"not part of the job: {path}: {why}" for path, why in job.strays[:10])):
@@ -67,6 +81,28 @@ def generate(
         counts = f"{job.done} done, {job.skipped} skipped (done before), {job.quarantined} quarantined"
         counts += f"; {job.left_out} left out" if job.left_out else ""
         print(f"{job.total} recordings: {counts}. Next: mmcycle verify {out}")
+
+
+def export(
+    run: Run, file: Exported, to: ExportTo, direction: Direction = None, checkpoint: Checkpoint = "last",
+    license: License = None,
+) -> None:
+    """Write a trained model for others, after comparing it with torch: one direction as a file, or all to share."""
+    from mmcycle.generate.export import export as write
+    from mmcycle.generate.export import share
+    from mmcycle.generate.translator import Translator
+
+    if to == "hub" and direction is not None:
+        raise UserError("--direction: a shared folder holds all directions of the run; leave it out")
+    if to != "hub" and license is not None:
+        raise UserError(f"--license: a model card tells it, and --to {to} writes none; leave it out")
+    if to == "hub":
+        difference = share(run, file, which=checkpoint, license=license)
+    else:
+        difference = write(Translator.load(run, direction or "ab", which=checkpoint, device="cpu"), to, file)
+    print(f"{file}: largest difference from torch {difference:.2g}")
+    if to == "hub":
+        print(f"Read {file / 'README.md'}, then: hf upload USER/{file.resolve().name} {file}")
 
 
 def _streams(words: list[str]) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from mmcycle import files
 from mmcycle.generate.samples import Contents
@@ -45,7 +46,12 @@ def write(path: Path, form: ModuleType, contents: Contents) -> None:
     features = form.features(contents)
     if features:
         header["dataset_info"] = {"features": features}
-    files.write_text(path, f"---\n{format_yaml(header)}---\n{_text(form, contents)}")
+    files.write_text(path, page(header, _text(form, contents)))
+
+
+def page(header: dict[str, Any], text: str) -> str:
+    """A card as the Hub reads it: YAML between dashes, then Markdown."""
+    return f"---\n{format_yaml(header)}---\n{text}"
 
 
 def _text(form: ModuleType, contents: Contents) -> str:

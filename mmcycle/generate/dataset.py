@@ -17,6 +17,7 @@ from mmcycle.generate.manifest import (
     LEFT_OUT, MANIFEST, QUARANTINE, Label, LeftOut, Quarantined, Row, from_line, read_rows, to_line,
 )
 from mmcycle.generate.packing import TO, Delivery, deliver
+from mmcycle.generate.parts import SMOOTH
 from mmcycle.generate.plan import (
     Item, Plan, check_begun, choose, outline, outputs, plan_generation, readable, table_name,
 )
@@ -69,6 +70,7 @@ def generate(
     shard_mb: int = 256,
     judge: str | None = None,
     keep_best: float = 1.0,
+    smooth: float = SMOOTH,
     dry_run: bool = False,
     progress: Callable[[Job], None] = lambda job: None,
     load: Loader = load_translator,
@@ -84,7 +86,8 @@ def generate(
 
     Where source and translation can be compared, the manifest tells how far they agree ("image.safety"): their edges,
     or what the model of `judge` ("[STREAM=]my_lab.nets:classifier") says of them. Only the share `keep_best` of the
-    items that agree best stays in OUT; the others are listed in left_out.jsonl. See `generate.safety`.
+    items that agree best stays in OUT; left_out.jsonl lists the others: `generate.safety`. `smooth` is of films: see
+    `generate.steadiness`.
 
     The source may also be WebDataset shards or a Hugging Face data set on disk, and `to` packs the new one into such
     shards, of at most `shard_mb` MB where a sample allows: see `generate.packing`.
@@ -92,20 +95,19 @@ def generate(
     UserError: the job cannot begin. RecordingError: a recording is broken and on_error is "stop".
     MmcycleError: a full disk, a dead worker. Interrupted: a signal. In each case what is done is kept.
     """
-    _check_engine(engine, devices)
-    choose("to", to, TO)
+    _check_choices(engine, devices, to)
     source, out = Path(source), Path(out)
     shards = shards_of(source) if source.is_dir() else []
     if shards or to != "folder":
         def make(folder: Path, loose: Path, dry: bool) -> Job:
             return generate(
-                folder, loose, with_, layout=layout, copies=copies, seed=seed, devices=devices, engine=engine,
-                on_error=on_error, strength=strength, labels=labels, judge=judge, keep_best=keep_best, dry_run=dry,
-                progress=progress, load=load,
-            )
+                folder, loose, with_, layout=layout, copies=copies, seed=seed, devices=devices, engine=engine, load=load,
+                on_error=on_error, strength=strength, labels=labels, judge=judge, keep_best=keep_best, smooth=smooth,
+                dry_run=dry, progress=progress)
 
         return deliver(Delivery(source, out, to, shard_mb, shards, make, lambda: readable(with_, load)), dry_run)
-    plan = plan_generation(source, out, with_, layout, copies, seed, on_error, strength, labels, load, judge, keep_best)
+    plan = plan_generation(source, out, with_, layout, copies, seed, on_error, strength, labels, load, judge, keep_best,
+                           smooth)
     job = Job(0, 0, 0, len(plan.items), plan.task.out / MANIFEST, outline(plan), plan.collection.strays)
     if dry_run:
         return job
@@ -113,8 +115,9 @@ def generate(
         return _run(plan, job, devices, engine, progress)
 
 
-def _check_engine(engine: str, devices: int) -> None:
+def _check_choices(engine: str, devices: int, to: str) -> None:
     choose("engine", engine, ("local", "ray"))
+    choose("to", to, TO)
     if engine == "ray":
         need("ray", "--engine ray", "mmcycle[ray]")
     if devices < 1:

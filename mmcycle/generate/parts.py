@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mmcycle.generate.shard import Translates
 
 IN_A_CLIP = ("camera", "audio")
+SMOOTH = 0.8                            # of films: see generate/steadiness.py
 
 
 class Part(NamedTuple):
@@ -38,15 +39,15 @@ class Part(NamedTuple):
         return labels.copy_name(path, copy)
 
 
-def parts_of(record: Record, translators: Mapping[str, Translates]) -> list[Part]:
-    """The files of a record; UserError for one that its translators do not read."""
+def parts_of(record: Record, translators: Mapping[str, Translates], smooth: float = SMOOTH) -> list[Part]:
+    """The files of a record; UserError for one that its translators do not read. smooth: who performs must say it."""
     lying: dict[str, list[str]] = defaultdict(list)
     for stream, path in record.streams.items():
         lying[path].append(stream)
-    return [_part(path, tuple(streams), translators) for path, streams in lying.items()]
+    return [_part(path, tuple(streams), translators, smooth) for path, streams in lying.items()]
 
 
-def _part(path: str, streams: tuple[str, ...], translators: Mapping[str, Translates]) -> Part:
+def _part(path: str, streams: tuple[str, ...], translators: Mapping[str, Translates], smooth: float) -> Part:
     acting = {stream: translators[stream] for stream in streams if stream in translators}
     if not acting:
         return Part(path, streams, None)
@@ -56,7 +57,8 @@ def _part(path: str, streams: tuple[str, ...], translators: Mapping[str, Transla
     if path.lower().endswith(SUFFIXES) and set(streams) <= set(IN_A_CLIP):
         from mmcycle.generate.clips import joined
 
-        return Part(path, streams, joined({stream: acting.get(stream) for stream in IN_A_CLIP}), joint=True)
+        whole = joined({stream: acting.get(stream) for stream in IN_A_CLIP}, smooth)
+        return Part(path, streams, whole, joint=True)
     if len(streams) > 1:
         raise UserError(f"{path}: holds the streams {' and '.join(streams)}; only a clip ({', '.join(SUFFIXES)}) is "
                         f"one file of several streams, and these are called {' and '.join(IN_A_CLIP)}")

@@ -19,7 +19,7 @@ from mmcycle.data.records import Collection
 from mmcycle.errors import UserError
 from mmcycle.generate import ledger
 from mmcycle.generate.manifest import LEFT_OUT, MANIFEST, OWN, QUARANTINE, LeftOut, Quarantined, Row, from_line
-from mmcycle.generate.parts import parts_of
+from mmcycle.generate.parts import SMOOTH, parts_of
 from mmcycle.generate.safety import check_comparable, judges_of
 from mmcycle.generate.shard import Loader, Share, Task, Translates, load_translators
 
@@ -50,7 +50,7 @@ class Plan:
 def plan_generation(
     source: Path, out: Path, with_: Mapping[str, str], layout: str | None, copies: int, seed: int,
     on_error: str, strength: tuple[float, float], labels: str, load: Loader, judge: str | None = None,
-    keep_best: float = 1.0,
+    keep_best: float = 1.0, smooth: float = SMOOTH,
 ) -> Plan:
     """Check everything that can be checked before the first file is written."""
     choose("on_error", on_error, ("stop", "quarantine"))
@@ -63,11 +63,11 @@ def plan_generation(
         raise UserError("no stream is to be translated; name one with its run: --with image=runs/day_to_night:ab")
     task = Task(source=source, out=out, runs=runs, load=load, copies=copies, seed=seed, strength=strength,
                 keeps_labels=labels == "keep", quarantines=on_error == "quarantine", versions=_versions(LIBRARIES),
-                keep_best=keep_best)
+                keep_best=keep_best, smooth=smooth)
     translators = load_translators(task, Share())
     _check_copies(copies, strength, translators)
     collection = scan(source, {stream: one.source.suffixes for stream, one in translators.items()}, layout)
-    clips = _check_streams(collection, translators)
+    clips = _check_streams(collection, translators, smooth)
     versions = _versions((*LIBRARIES, "av")) if clips else task.versions
     judges = judges_of(judge, translators)
     check_comparable(keep_best, clips, judges, translators)
@@ -152,7 +152,7 @@ def _check_copies(copies: int, strength: tuple[float, float], translators: dict[
                         "give a range of strengths, such as 0.5 to 1.0, or one copy")
 
 
-def _check_streams(collection: Collection, translators: dict[str, Translates]) -> bool:
+def _check_streams(collection: Collection, translators: dict[str, Translates], smooth: float) -> bool:
     """Every run has its stream, and every recording is one that its run reads; True where some of them are clips."""
     if not collection.records:
         raise UserError(f"{collection.root}: the layout {collection.layout!r} found no records in it")
@@ -162,7 +162,10 @@ def _check_streams(collection: Collection, translators: dict[str, Translates]) -
             hint = get_close_matches(stream, known, n=1)
             raise UserError(f"--with {stream}: {collection.root} has no stream of that name."
                             f"{f' Did you mean {hint[0]!r}?' if hint else ''} It has: {', '.join(known)}.")
-    return any([part.joint for record in collection.records for part in parts_of(record, translators)])
+    joint = [part.joint for record in collection.records for part in parts_of(record, translators, smooth)]
+    if smooth != SMOOTH and not (any(joint) and "camera" in translators):
+        raise UserError(f"smooth is {smooth}, and no films of {collection.root} are translated: leave it out")
+    return any(joint)
 
 
 def _check_shared(collection: Collection, translators: dict[str, Translates]) -> frozenset[str]:
@@ -276,6 +279,7 @@ def _identity(task: Task, collection: Collection, translators: dict[str, Transla
         "labels": "keep" if task.keeps_labels else "class",
         "judges": dict(task.judges) or None,        # None where there is none: so begun by a version without them
         "keep_best": task.keep_best if task.keep_best < 1 else None,
+        "smooth": task.smooth if task.smooth != SMOOTH else None,
         "records": len(collection.records),
         "records_sha256": hashlib.sha256(json.dumps([listing, collection.tables]).encode()).hexdigest(),
         "versions": task.versions,

@@ -16,7 +16,7 @@ from mmcycle.data.records import Record
 from mmcycle.errors import MmcycleError, RecordingError, UserError
 from mmcycle.generate.ledger import Journal
 from mmcycle.generate.manifest import Label, Model, Output, Quarantined, Row, item_seed, scrub, to_line
-from mmcycle.generate.parts import Part, parts_of
+from mmcycle.generate.parts import SMOOTH, Part, parts_of
 from mmcycle.generate.safety import NAME, agreement
 from mmcycle.modality import Modality
 
@@ -72,6 +72,7 @@ class Task:
     shared: frozenset[str] = frozenset()                # files that several records have, copied into each
     judges: Mapping[str, str] = field(default_factory=dict)     # stream -> what scores it instead of its edges
     keep_best: float = 1.0                              # the share of the items that stays in OUT
+    smooth: float = SMOOTH                              # of films
 
 
 class Portion(NamedTuple):
@@ -189,7 +190,7 @@ def _translate(
         seed = item_seed(task.seed, record.key, copy)
         strength = strength_of(task, seed, copy)
         raws, facts, samples = {}, {}, {}
-        for part in parts_of(record, translators):
+        for part in parts_of(record, translators, task.smooth):
             if part.translator is not None:
                 act, raw = part.translator.perform, loaded.raws[part.path]
                 made = _attempt(task, part.name, part.path, "translated", lambda: act(raw, strength, seed))

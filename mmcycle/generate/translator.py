@@ -3,29 +3,24 @@
     night = Translator.load(Path("runs/day_to_night"), "ab")
     picture = night(night.source.load(Path("day.jpg")))
 """
-import hashlib
-import json
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.nn import functional as F
 
-from mmcycle.config import Config, from_dict
+from mmcycle.config import Config
 from mmcycle.core import nets
 from mmcycle.core.model import generator
 from mmcycle.errors import UserError
 from mmcycle.generate.tiles import ALIGNMENT, translate_tiled
+from mmcycle.generate.weights import Which, digest, fetched, read_weights
 from mmcycle.modality import Modality, grow
-from mmcycle.train import checkpoint
 
 Direction = Literal["ab", "ba"]
-Which = Literal["last", "best"]
-METADATA = "mmcycle"                # the key of an exported file's header
 
 
 class Translation(NamedTuple):
@@ -61,7 +56,7 @@ class Translator:
         self.target: Modality = domains[direction[1]].modality
         self.device = torch.device(device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
         self.precision, self.tile, self.overlap = precision, tile, overlap
-        self.sha256 = _digest(weights)
+        self.sha256 = digest(weights)
         try:
             self.generator = generator(self.source, self.target, config.model)
             self.generator.load_state_dict(weights)
@@ -80,14 +75,32 @@ class Translator:
         cls, run: Path, direction: Direction = "ab", *, which: Which = "last", device: str = "auto",
         precision: Literal["32", "bf16"] = "32", tile: int = 1024, overlap: int = 128,
     ) -> "Translator":
-        """The moving averages of a run folder, or a file of `mmcycle export --to safetensors`, which holds one state.
+        """The moving averages of a run folder, or what `mmcycle export --to safetensors` or `--to hub` made of one.
 
-        which  the newest good checkpoint, or the best one by the score of `mmcycle.train.validation`
+        which  the newest good checkpoint, or the best one by the score of `mmcycle.train.validation`; an exported
+               model holds one
         """
-        config, weights = _read(run, direction, which)
+        config, weights = read_weights(run, direction, which)
         return cls(
             config, direction, weights, run=run.name, device=device, precision=precision, tile=tile, overlap=overlap
         )
+
+    @classmethod
+    def from_pretrained(
+        cls, source: str | Path, *, direction: Direction = "ab", revision: str | None = None, device: str = "auto",
+    ) -> "Translator":
+        """What `load` reads, or a model of the Hugging Face Hub, "user/name", at a branch, tag or commit.
+
+        Of the Hub, two files are fetched and kept in its own cache: tensors and plain JSON. Offline, the cache is used.
+        """
+        here = Path(source)
+        if here.exists() and revision is not None:
+            raise UserError(f"{source} is here, so it has no revision {revision!r}; leave it out")
+        if here.exists():
+            return cls.load(here, direction, device=device)
+        made = cls.load(fetched(str(source), revision), direction, device=device)
+        made.run = str(source)          # its folder is named after a commit
+        return made
 
     def __call__(self, raw: Any, strength: float = 1.0, seed: int = 0) -> Any:
         """One recording in native form -> its translation in the target's native form, at its own size.
@@ -165,58 +178,6 @@ class Translator:
         mixed = torch.autocast(self.device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext()
         with mixed:
             return self.generator.decode(x.to(self.device)).float()
-
-
-def _read(run: Path, direction: str, which: str) -> tuple[Config, dict[str, Tensor]]:
-    if direction not in ("ab", "ba"):
-        raise UserError(f"direction {direction!r} is unknown: ab or ba")
-    if run.is_file():
-        return _read_exported(run, direction)
-    path = _checkpoint(run, which)
-    averages, state = checkpoint.load_averages(path)
-    start = f"{direction}."
-    weights = {name.removeprefix(start): value for name, value in averages.items() if name.startswith(start)}
-    if not weights:
-        raise UserError(f"{run} was trained one way (loss.consistency nce or none): it has no direction {direction!r}")
-    return from_dict(state.get("config"), f"{path}/state.json", run=run), weights
-
-
-def _checkpoint(run: Path, which: str) -> Path:
-    if which not in ("last", "best"):
-        raise UserError(f"checkpoint {which!r} is unknown: last or best")
-    if which == "best":
-        path, _, damaged = checkpoint.best_good(run / "checkpoints")
-        advice = "It is written every run.evaluate_every steps; take the last one, or train with more steps than that"
-    else:
-        path, damaged = checkpoint.newest_good(run / "checkpoints")
-        advice = f"Train first: mmcycle train CONFIG --out {run}"
-    if path is None:
-        found = f"; {damaged[0]}" if damaged else ""
-        raise UserError(f"{run} holds no whole {'best ' if which == 'best' else ''}checkpoint{found}. {advice}")
-    return path
-
-
-def _read_exported(file: Path, direction: str) -> tuple[Config, dict[str, Tensor]]:
-    try:
-        with safe_open(file, "pt") as opened:
-            header = json.loads((opened.metadata() or {}).get(METADATA, "{}"))
-            weights = {name: opened.get_tensor(name) for name in opened.keys()}
-    except (SafetensorError, OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{file} is not a model made by `mmcycle export --to safetensors`: {error}") from error
-    if not isinstance(header, dict) or "config" not in header:
-        raise UserError(f"{file} was not made by `mmcycle export --to safetensors`: its header holds no config")
-    if header.get("direction") != direction:
-        raise UserError(f"{file} holds direction {header.get('direction')!r}, asked for {direction!r}")
-    return from_dict(header["config"], str(file)), weights
-
-
-def _digest(weights: dict[str, Tensor]) -> str:
-    """SHA-256 over names and bytes: the same for a run and for what was exported from it."""
-    digest = hashlib.sha256()
-    for name in sorted(weights):
-        digest.update(name.encode())
-        digest.update(weights[name].detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _up_to(size: int, stride: int) -> int:

@@ -69,6 +69,8 @@ class Returns(Head):
     et al. 2017).
     """
 
+    keeps = True
+
     def __init__(self, scale: Scale, max_shift: float, temperature: float, rows: int):
         super().__init__(parts=5, style=(2 + len(QUANTILES)) * rows)
         self.scale, self.max_shift, self.temperature = scale, max_shift, temperature

@@ -57,6 +57,7 @@ class AddNoise(Gain):
 
     def __init__(self, front_end: LogMel, bounds: tuple[float, float], scale: Scale):
         super().__init__(front_end, bounds, scale, parts=int(bounds != (0, 0)), style=4 * front_end.mels)
+        self.keeps = not self.parts                     # a gain may turn a word down until nobody hears it
         mels = front_end.mels
         self.correction = nn.Sequential(nn.Linear(4 * mels, 128), nn.ReLU(), nn.Linear(128, 2 * mels))
         nn.init.zeros_(self.correction[-1].weight)      # begin with the percentile itself, and swell a little

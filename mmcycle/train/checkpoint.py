@@ -9,7 +9,7 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,9 +83,24 @@ def save_best(folder: Path, step: int, averages: Tensors, state: dict[str, Any])
 
 
 def load_averages(path: Path) -> tuple[Tensors, dict[str, Any]]:
-    """The moving averages of the generators and the state: what a translator needs."""
-    state = check(path)
+    """The moving averages of the generators and the state: what a translator needs. Nothing else is looked at."""
+    state = check(path, ("averages",))
     return _tensors(path / "averages.safetensors"), state
+
+
+def find_averages(folder: Path, best: bool = False) -> tuple[Path | None, Tensors, dict[str, Any], list[str]]:
+    """Of the newest checkpoint in which they are whole, or of the best one, with its state and what was passed over."""
+    damaged: list[str] = []
+    found: list[tuple[Path, Tensors, dict[str, Any]]] = []
+    for path in sorted(folder.glob(f"{BEST}*")) if best else _newest_first(folder):
+        try:
+            found.append((path, *load_averages(path)))
+        except UserError as error:
+            damaged.append(str(error))
+        if found and not best:
+            break
+    path, averages, state = min(found, key=lambda one: one[2].get("score", 0), default=(None, {}, {}))
+    return path, averages, state, damaged
 
 
 def newest_good(folder: Path) -> tuple[Path | None, list[str]]:
@@ -113,16 +128,21 @@ def best_good(folder: Path) -> tuple[Path | None, float, list[str]]:
     return path, score, damaged
 
 
-def check(path: Path) -> dict[str, Any]:
-    """The state; UserError unless every file that a checkpoint needs is there with the SHA-256 written beside it."""
+def check(path: Path, parts: Sequence[str] | None = None) -> dict[str, Any]:
+    """The state; UserError unless every file that a checkpoint needs is there with the SHA-256 written beside it.
+
+    parts  the only ones to be read and compared, for who needs no more; all of them where not given
+    """
     best = path.name.startswith(BEST)
     sums = _sums(path)
-    for name in ("state.json", *(f"{part}.safetensors" for part in (("averages",) if best else PARTS)), *sums):
+    needed = ("state.json", *(f"{part}.safetensors" for part in (("averages",) if best else PARTS)))
+    for name in dict.fromkeys((*needed, *sums)):
         if name not in sums:
             raise UserError(f"{path / 'sums.json'} does not list {name}, which every checkpoint has: it is damaged")
         if not (name == "state.json" or re.fullmatch(r"[a-z]+(-\d+)?\.safetensors", name)):
             raise UserError(f"{path / 'sums.json'} lists {name!r}, which is no file of a checkpoint: it is damaged")
-        if _sum(path / name) != sums[name]:
+        read = parts is None or name in ("state.json", *(f"{part}.safetensors" for part in parts))
+        if read and _sum(path / name) != sums[name]:
             raise UserError(f"{path / name} is damaged or missing: it does not have the SHA-256 that was written")
     state = _json(path / "state.json")
     world, step = state.get("world"), state.get("step")
