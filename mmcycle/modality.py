@@ -119,6 +119,10 @@ class Modality(ABC):
     def from_tensor(self, x: Tensor, context: Any) -> Any:
         """x (C, H', W') in [-1, 1] and a context, or None for the modality's own geometry -> raw."""
 
+    def finest(self, raw: Any) -> Tensor | None:
+        """The same recording (C, H, W) at its own resolution, where the x of `to_tensor` is smaller; None: it is not."""
+        return None
+
     def crop(self, x: Tensor, rng: torch.Generator) -> Tensor:
         """(C, H', W') -> a random window of exactly `shape`, reflected where the recording is shorter.
 

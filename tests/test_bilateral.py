@@ -1,15 +1,20 @@
 """The generator that can only recolour: what it cannot do, and its slice against a slow one."""
 import math
 
+import numpy as np
 import pytest
 import torch
 from grids import Grid, model, networks, noise
 from torch import Tensor
+from torch.nn import functional as F
 
+from mmcycle.config import from_dict
 from mmcycle.core import nets
 from mmcycle.core.bilateral import DEPTH, Overview, _slice
 from mmcycle.core.model import generator
 from mmcycle.core.moments import SharedMoments
+from mmcycle.generate import translator
+from mmcycle.generate.translator import Translator
 
 SENSOR = Grid(height=32, width=48)
 
@@ -107,3 +112,57 @@ def test_it_learns_a_change_of_colours():
 def test_it_is_refused_between_shapes(b):
     with pytest.raises(ValueError, match="'bilateral' recolours samples of one kind and shape.* take 'light'"):
         model(SENSOR, b, networks(generator="bilateral"))
+
+
+def test_what_is_found_on_a_small_copy_is_done_to_the_full_resolution():
+    """On a smooth sample the full translation, made small, is the small translation; a fine line stays fine."""
+    made = strong(recolouring())
+    smooth = F.interpolate(noise(1, 3, 4, 6).clamp(-0.8, 0.8), size=(128, 192), mode="bicubic").clamp(-1, 1)
+    small = F.avg_pool2d(smooth, 4)
+    full = made.recolour(small, smooth)
+    assert full.shape == smooth.shape
+    assert (F.avg_pool2d(full, 4) - made(small)).abs().mean() < 0.03 < (made(small) - small).abs().mean()
+    torch.testing.assert_close(made.recolour(small, small), made(small))
+    smooth[..., 100] = -0.9
+    lined = made.recolour(small, smooth)
+    assert (lined[..., 100] - full[..., 100]).abs().mean() > 0.1
+    torch.testing.assert_close(lined[..., 101:], full[..., 101:])
+
+
+def stretching(size: tuple[int, int]) -> Translator:
+    """Pictures that the network sees at another size, by a network far from its beginning."""
+    image = {"modality": "image", "size": 16, "stretch": list(size)}
+    numbers = from_dict({"name": "t", "a": {"name": "a", **image}, "b": {"name": "b", **image},
+                         "model": {"generator": "bilateral", "width": 4, "blocks": 1}})
+    weights = strong(recolouring()).state_dict()
+    return Translator(numbers, "ab", weights, device="cpu")
+
+
+def test_a_picture_is_translated_at_its_own_resolution():
+    made, lines = stretching((16, 16)), np.full((60, 100, 3), 90, dtype=np.uint8)
+    lines[:, 31] = 220
+    done = made(lines).pixels.astype(int)
+    assert done.shape == lines.shape
+    assert (np.abs(done[:, 31] - done[:, 30]) > 15).any(1).all()                # a line of one pixel
+    assert np.abs(done[:, 30] - done[:, 29]).max() < 8
+    np.testing.assert_array_equal(made(lines, strength=0.0).pixels, lines)
+
+
+@pytest.mark.parametrize("size", [(16, 16), (20, 27)])                          # the second is padded to 24 x 32
+def test_strips_of_a_picture_join_without_a_seam(size, monkeypatch):
+    made, picture = stretching(size), (noise(61, 40, 3).sigmoid() * 255).byte().numpy()
+    whole = made(picture).pixels
+    monkeypatch.setattr(translator, "STRIP", 7 * 40)
+    np.testing.assert_allclose(made(picture).pixels.astype(int), whole.astype(int), atol=1)
+
+
+def test_padding_shifts_no_map():
+    """A picture of 40 x 60 seen at 20 x 30 meets the maps that the network laid over those 20 x 30 pixels."""
+    made = stretching((20, 30))
+    picture = F.interpolate(noise(1, 3, 2, 3).clamp(-0.8, 0.8), size=(40, 60), mode="bicubic")[0].clamp(-1, 1)
+    pixels = ((picture + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()
+    small, _ = made.source.to_tensor(pixels)
+    fine = torch.from_numpy(made(pixels).pixels).permute(2, 0, 1) / 127.5 - 1
+    assert (F.avg_pool2d(fine, 2) - made.translate(small)).abs().mean() < 0.02
+    shifted = made.translate(small).roll(2, -1)
+    assert (F.avg_pool2d(fine, 2) - shifted).abs().mean() > 0.02

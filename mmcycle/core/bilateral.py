@@ -3,9 +3,12 @@
 A network looks at the sample coarsely and lays a grid of affine maps of colours over it, cells of 8 x 8 pixels by
 `DEPTH` levels of a guide that it learns to read off each pixel; every pixel mixes the maps nearest to it in place and
 level (Gharbi et al. 2017, sections 3.1 to 3.3; Chen et al. 2007). Nothing can appear, vanish or move, so labels stay
-true by construction. No norm: it would hide how bright the scene is.
+true by construction. No norm: it would hide how bright the scene is. Maps that were found on a small copy serve the
+sample at its full resolution.
 Letters: B batch, C channels of a sample, D of the latent, H W its size, h w = H / 8, W / 8.
 """
+from typing import NamedTuple
+
 import torch
 from einops import rearrange
 from torch import Tensor, nn
@@ -14,6 +17,18 @@ from torch.nn import functional as F
 from mmcycle.core.moments import SharedMoments
 
 DEPTH = 8               # levels of the guide
+
+
+class Window(NamedTuple):
+    """A part of the grid, in shares of its height and width."""
+
+    top: float = 0.0
+    left: float = 0.0
+    bottom: float = 1.0
+    right: float = 1.0
+
+
+WHOLE = Window()
 
 
 class BilateralEncoder(nn.Module):
@@ -70,10 +85,11 @@ class BilateralDecoder(nn.Module):
         _begin(self.guide[2], 0.1)
         self.wraps = wraps
 
-    def forward(self, features: list[Tensor]) -> Tensor:
+    def forward(self, features: list[Tensor], window: Window = WHOLE) -> Tensor:
+        """`window` says which part of the grid the sample lies under, and the sample may be of any resolution."""
         z, x = features
         level = torch.tanh(2 * x.mean(1, keepdim=True) + self.guide(x))
-        affine = rearrange(_slice(self.maps(z), level, self.wraps), "b (o i) h w -> b o i h w", o=x.shape[1])
+        affine = rearrange(_slice(self.maps(z), level, self.wraps, window), "b (o i) h w -> b o i h w", o=x.shape[1])
         change = (affine[:, :, :-1] * x[:, None]).sum(2) + affine[:, :, -1]
         return torch.tanh(change)
 
@@ -94,14 +110,14 @@ class Overview(nn.Module):
         return self.moments.of(z)[0][None, :, None, None].to(z.dtype).expand(len(z), -1, 1, 1)
 
 
-def _slice(grid: Tensor, level: Tensor, wraps: bool) -> Tensor:
+def _slice(grid: Tensor, level: Tensor, wraps: bool, window: Window = WHOLE) -> Tensor:
     """Grid (B, DEPTH K, h, w), level (B, 1, H, W) in [-1, 1] -> (B, K, H, W), linear between the centres of cells."""
-    height, width = level.shape[-2:]
-    columns = _centres(width, level)
+    rows = _centres(level.shape[-2], window.top, window.bottom, level)
+    columns = _centres(level.shape[-1], window.left, window.right, level)
     if wraps:                               # a cell of the other end beyond each end
+        columns = columns * grid.shape[-1] / (grid.shape[-1] + 2)
         grid = F.pad(grid, (1, 1, 0, 0), mode="circular")
-        columns = columns * width / (width + 16)
-    rows, columns = torch.meshgrid(_centres(height, level), columns, indexing="ij")
+    rows, columns = torch.meshgrid(rows, columns, indexing="ij")
     places = torch.stack([columns.expand_as(level), rows.expand_as(level), level], dim=-1).float()
     volume = rearrange(grid, "b (k z) h w -> b k z h w", z=DEPTH).float()
     with torch.autocast(grid.device.type, enabled=False):
@@ -109,9 +125,9 @@ def _slice(grid: Tensor, level: Tensor, wraps: bool) -> Tensor:
     return found[:, :, 0]
 
 
-def _centres(count: int, like: Tensor) -> Tensor:
-    """Centres of pixels from -1 to 1."""
-    return (torch.arange(count, device=like.device) + 0.5) * (2 / count) - 1
+def _centres(count: int, start: float, end: float, like: Tensor) -> Tensor:
+    """Centres of `count` pixels between two shares of a side, which runs from -1 to 1."""
+    return 2 * start - 1 + (torch.arange(count, device=like.device) + 0.5) * (2 * (end - start) / count)
 
 
 def _framed(x: Tensor, wraps: bool) -> Tensor:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 from torch.nn.utils.parametrize import is_parametrized
 
-from mmcycle.core.bilateral import BilateralDecoder, BilateralEncoder, BilateralTrunk
+from mmcycle.core.bilateral import WHOLE, BilateralDecoder, BilateralEncoder, BilateralTrunk, Window
 from mmcycle.core.heads import Head
 from mmcycle.core.moments import SharedMoments
 from mmcycle.core.settings import Networks
@@ -115,6 +115,16 @@ class Generator(nn.Module):
         latent, *finer = self.encoder(x)
         y = self.decoder([self.trunk(latent), *finer])
         return move(x, y) if self.residual and self.head is None else y
+
+    def recolour(self, x: Tensor, full: Tensor, window: Window = WHOLE) -> Tensor:
+        """What a bilateral generator finds on x (B, C, h, w), done to another resolution of it, (B, C, H, W)."""
+        latent, _ = self.encoder(x)
+        return move(full, self.decoder([self.trunk(latent), full], window))
+
+    @property
+    def recolours(self) -> bool:
+        """Whether all that it can do is `recolour`."""
+        return isinstance(self.decoder, BilateralDecoder)
 
     def look(self, like: Tensor) -> Tensor | None:
         """The styles (B, S) of samples of the target domain, None where there are none."""

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from mmcycle.config import Config
 from mmcycle.core import nets
+from mmcycle.core.bilateral import Window
 from mmcycle.core.model import generator
 from mmcycle.errors import UserError
 from mmcycle.generate.tiles import ALIGNMENT, translate_tiled
@@ -21,6 +22,7 @@ from mmcycle.generate.weights import Which, digest, fetched, read_weights
 from mmcycle.modality import Modality, grow
 
 Direction = Literal["ab", "ba"]
+STRIP = 2**20                                       # pixels that are recoloured at a time
 
 
 class Translation(NamedTuple):
@@ -115,6 +117,10 @@ class Translator:
         x, context = self.source.to_tensor(raw)
         if self.generator.head is None:
             same = type(self.source) is type(self.target)
+            full = self.source.finest(raw) if self.generator.recolours else None
+            if full is not None:
+                y = self._recoloured(x, full, strength)
+                return Translation(self.target.from_tensor(y, context), {}, lambda: (full, y))
             y = self.translate(x, strength)
             return Translation(self.target.from_tensor(y, context if same else None), {}, lambda: (x, y))
         rng = torch.Generator().manual_seed(seed)
@@ -160,6 +166,21 @@ class Translator:
             wraps = self.source.wraps and self.target.wraps
             return translate_tiled(self.generator, x, self._whole, self._forward, self.tile, self.overlap, wraps)
         return self._whole(x)
+
+    def _recoloured(self, x: Tensor, full: Tensor, strength: float) -> Tensor:
+        """What the network finds on x, done to the recording at its own resolution (C, H, W), strip by strip."""
+        self._check_strength(strength)
+        height, width = x.shape[-2:]
+        stride = nets.STRIDE[self.config.model.generator]
+        padded = grow(x, _up_to(height, stride), _up_to(width, stride))[None].to(self.device)
+        down, right = height / padded.shape[-2], width / padded.shape[-1]   # what of the grid lies under the recording
+        rows, strips = full.shape[-2], []
+        for strip in full.split(max(1, STRIP // full.shape[-1]), dim=-2):
+            top = sum(done.shape[-2] for done in strips)
+            window = Window(top / rows * down, 0.0, (top + strip.shape[-2]) / rows * down, right)
+            strips.append(self.generator.recolour(padded, strip[None].to(self.device), window)[0].float().cpu())
+        y = torch.cat(strips, dim=-2)
+        return torch.lerp(full, y, strength) if strength != 1 else y
 
     @property
     def extensive(self) -> bool:

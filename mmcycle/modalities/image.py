@@ -72,15 +72,13 @@ class Image(Modality):
 
     def to_tensor(self, raw: Picture | np.ndarray) -> tuple[Tensor, Origin]:
         """Every level of the file's depth becomes one value in [-1, 1]; the context keeps what x cannot carry."""
-        import torch
-
         picture = _as_picture(raw)
-        colours = self._colours(picture.pixels)
-        low, high = self._span(colours.dtype)
-        levels = torch.from_numpy(np.ascontiguousarray(colours.transpose(2, 0, 1), dtype=np.float32))
-        x = self._to_channels((levels - low) * (2 / (high - low)) - 1).clamp(-1, 1)
-        size = self._seen_size(tuple(x.shape[-2:]))
-        return x if size == tuple(x.shape[-2:]) else _resized(x, size), Origin.of(picture, colours.shape[2])
+        x, size = self._levels(picture), self._seen_size(picture.pixels.shape[:2])
+        return x if size == tuple(x.shape[-2:]) else _resized(x, size), Origin.of(picture, self._colours(picture.pixels).shape[2])
+
+    def finest(self, raw: Picture | np.ndarray) -> Tensor | None:
+        picture = _as_picture(raw)
+        return None if self._seen_size(picture.pixels.shape[:2]) == picture.pixels.shape[:2] else self._levels(picture)
 
     def from_tensor(self, x: Tensor, context: Origin | None) -> Picture:
         """Rounded to the nearest level, without bias; no context: 8 bits at the size of x."""
@@ -166,6 +164,15 @@ class Image(Modality):
         raise RecordingError(
             f"has {bands} bands, this domain has channels: {self.channels}; convert the file or set channels"
         )
+
+    def _levels(self, picture: Picture) -> Tensor:
+        """(C, H', W') in [-1, 1], at the picture's own size."""
+        import torch
+
+        colours = self._colours(picture.pixels)
+        low, high = self._span(colours.dtype)
+        levels = torch.from_numpy(np.ascontiguousarray(colours.transpose(2, 0, 1), dtype=np.float32))
+        return self._to_channels((levels - low) * (2 / (high - low)) - 1).clamp(-1, 1)
 
     def _to_channels(self, x: Tensor) -> Tensor:
         if len(x) == 1 and self.channels == 3:
