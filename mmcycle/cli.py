@@ -123,10 +123,8 @@ def list_recipes() -> None:
     from mmcycle.recipe import recipe_table
 
     for recipe in recipe_table():
-        _print(
-            recipe.name, f"  {recipe.summary}", f"  needs  {recipe.needs}", f"  run    {recipe.run}",
-            f"  smoke  {recipe.smoke}", f"  expect {recipe.expect}", "",
-        )
+        told = (("needs", recipe.needs), ("run", recipe.run), ("smoke", recipe.smoke), ("expect", recipe.expect))
+        _print(recipe.name, f"  {recipe.summary}", *(f"  {label:<6} {text}" for label, text in told if text), "")
 
 
 @recipes_app.command("copy")

@@ -15,7 +15,7 @@ RECIPES = CONFIGS.with_name("recipes")
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """The header of one script, as its docstring tells it."""
+    """The header of one script, as its docstring tells it; of a config that has no script, its first line."""
 
     name: str
     summary: str
@@ -32,8 +32,17 @@ def recipe_names() -> list[str]:
 
 
 def recipe_table() -> list[Recipe]:
-    """Every script in recipes/, read without running it."""
-    return [read_header(path) for path in sorted(RECIPES.glob("*.py")) if path.stem != "__init__"]
+    """Every script in recipes/, read without running it, and every config that needs none."""
+    scripts = [read_header(path) for path in RECIPES.glob("*.py") if path.stem != "__init__"]
+    alone = {name.removesuffix("_cpu") for name in recipe_names()} - {recipe.name for recipe in scripts}
+    return sorted([*scripts, *map(_read_comment, alone)], key=lambda recipe: recipe.name)
+
+
+def _read_comment(name: str) -> Recipe:
+    """The first line of a config: "# What it is for. Run: how"."""
+    first = (CONFIGS / f"{name}.yaml").read_text(encoding="utf-8").partition("\n")[0]
+    summary, _, run = first.removeprefix("#").partition("Run:")
+    return Recipe(name=name, summary=summary.strip(), run=run.strip())
 
 
 def read_header(path: Path) -> Recipe:

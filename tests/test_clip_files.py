@@ -75,6 +75,32 @@ def test_a_click_stays_with_its_flash_through_two_translations(tmp_path: Path, s
     assert np.abs(np.array(onsets) - [float(one) for one in flashes]).max() < 0.005     # a frame lasts 0.04 s
 
 
+def litter(rng: np.random.Generator) -> list[bytes]:
+    """Leave memory of all sizes behind, written full and given back; what is returned keeps holes between it."""
+    sizes = (64, 256, 1024, 4096, 16_384, 65_536) * 25
+    blocks = [rng.integers(1, 256, dtype=np.uint8).tobytes() * round(size * rng.uniform(0.7, 1.3)) for size in sizes]
+    rng.shuffle(blocks)
+    return blocks[:20]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_what_was_in_memory_before_is_not_seen_in_the_bytes(tmp_path: Path, suffix: str):
+    """x264's macroblock tree made several files of one film, depending on it."""
+    rng, size = np.random.default_rng(0), (64, 96)
+    noise = rng.integers(0, 256, (16, 24, 3), dtype=np.uint8).repeat(4, 0).repeat(4, 1)
+    moving = [np.roll(noise, 5 * index, axis=1) for index in range(12)]
+    rate = 48_000 if suffix == ".webm" else RATE
+    path = clip(tmp_path / f"a{suffix}", moving, clicks(12 / FPS, rate), rate=rate)
+    source, digests = open_clip(path), set()
+    shown, heard = list(frames(source)), sound(source)
+    for _ in range(16 if suffix == ".mp4" else 4):
+        kept = litter(rng)
+        write_clip(tmp_path / f"again{suffix}", source, iter(shown), heard)
+        digests.add(hashlib.sha256((tmp_path / f"again{suffix}").read_bytes()).hexdigest())
+        del kept
+    assert shown[0].pixels.shape[:2] == size and len(digests) == 1
+
+
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_the_same_clip_gives_the_same_bytes(tmp_path: Path, suffix: str):
     path = made(tmp_path, suffix)

@@ -8,6 +8,9 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 import pytest
@@ -244,6 +247,53 @@ def test_a_killed_worker_is_told_and_the_others_keep_their_work(run: Path, tmp_p
     (source / "train/008.raw").write_bytes(b"lives")
     job = generate(source, out, {"raw": str(run)}, devices=2, load=load_unhurried)
     assert job.skipped >= 1 and job.done + job.skipped == 9
+
+
+@dataclass
+class Worker:
+    """What an engine sees of a process: it has ended by the time its pipe is closed."""
+
+    name: str
+    exitcode: int
+
+    def join(self) -> None:
+        pass
+
+
+def test_of_two_workers_that_died_the_first_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    (first, killed), (second, stopped) = Pipe(), Pipe()
+    workers = {first: Worker("mmcycle-0", -signal.SIGKILL), second: Worker("mmcycle-1", -signal.SIGTERM)}
+
+    def hear_stop(pipe: Connection, what: str) -> None:         # who lives is told to stop, and is ended while it does
+        assert (pipe, what) == (second, "stop")
+        stopped.close()
+
+    monkeypatch.setattr(engines, "_say", hear_stop)
+    killed.close()
+    failure = engines._listen(workers, print, [])
+    assert stopped.closed and str(failure).startswith("worker mmcycle-0 died (exit -9); what is done is kept")
+
+
+def test_a_signal_to_every_process_while_the_workers_start_kills_none(
+    source: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `timeout`, a terminal or a cluster's scheduler send it: the workers need seconds until they can ignore it."""
+    start, heard = SpawnProcess.start, []
+
+    def strike(process: SpawnProcess) -> None:
+        start(process)
+        heard.append(process)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            os.kill(process.pid, number)
+        if len(heard) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(SpawnProcess, "start", strike)
+    with pytest.raises(Interrupted, match="stopped by SIGTERM after the item in hand") as stop:
+        generate(source, tmp_path / "out", {"raw": str(run)}, devices=2, load=load)
+    assert stop.value.code == 143 and [process.exitcode for process in heard] == [0, 0]
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == set()
+    assert generate(source, tmp_path / "out", {"raw": str(run)}, load=load)[3] == 6
 
 
 def test_a_finished_job_does_no_work_and_a_lost_file_is_written_again(source: Path, run: Path, tmp_path: Path) -> None:

@@ -16,15 +16,14 @@ pytest.importorskip("av")
 SIZE = (48, 32)
 
 
-def test_the_same_seed_gives_the_same_clips_and_another_one_other_clips(tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_bytes_and_another_one_other_clips(tmp_path: Path) -> None:
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         write_clips(tmp_path / name, 1, seed=seed, seconds=0.5, size=SIZE)
     for kind in KINDS:
-        clips = [open_clip(tmp_path / name / kind / "000.mp4") for name in "abc"]
-        seen = [np.stack([frame.pixels for frame in frames(one)]) for one in clips]
-        heard = [sound(one).samples for one in clips]
-        assert np.array_equal(seen[0], seen[1]) and not np.array_equal(seen[0], seen[2])
-        assert np.allclose(heard[0], heard[1], atol=1e-3) and not np.allclose(heard[0], heard[2], atol=1e-3)
+        a, b, c = (tmp_path / name / kind / "000.mp4" for name in "abc")
+        assert a.read_bytes() == b.read_bytes()
+        assert not np.array_equal(*(np.stack([frame.pixels for frame in frames(open_clip(one))]) for one in (a, c)))
+        assert not np.allclose(sound(open_clip(a)).samples, sound(open_clip(c)).samples, atol=1e-3)
 
 
 def test_a_clip_has_its_length_its_rates_and_its_size(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ class Networks:
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:
-    """What the networks are asked for. A weight of 0 means that the pass is not computed."""
+    """What the networks are asked for. A weight of 0 means that the pass is not computed; that of `consistency` is above 0."""
 
     __pydantic_config__: ClassVar = STRICT
 

@@ -3,7 +3,9 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
@@ -12,6 +14,7 @@ from mmcycle.generate.shard import Outcome, Portion, Share, Task, Translates, lo
 from mmcycle.interruption import Interrupted, signals
 
 ERRORS = {kind.__name__: kind for kind in (RecordingError, UserError, MmcycleError)}    # the narrowest first
+TO_ALL = (signal.SIGINT, signal.SIGTERM)        # Ctrl-C, and what ends a job, reach every process of it; the parent decides
 
 
 def run_local(
@@ -52,7 +55,8 @@ def _run_processes(task: Task, shards: list[list[Portion]], tell: Callable[[Outc
             here, there = context.Pipe()
             given = (task, shard, number, len(shards), there)
             process = context.Process(target=_work, args=given, name=f"mmcycle-{number}")
-            process.start()
+            with _unheard():
+                process.start()
             there.close()
             workers[here] = process
         failure = _listen(dict(workers), tell, caught)
@@ -62,6 +66,17 @@ def _run_processes(task: Task, shards: list[list[Portion]], tell: Callable[[Outc
             process.join()
     if failure is not None:
         raise failure
+
+
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """A process started in here does not hear TO_ALL: it would die of them in the seconds until `_work` ignores them."""
+    resource_tracker.ensure_running()           # or the first start would do that, and it unblocks them
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, TO_ALL)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _listen(
@@ -107,8 +122,9 @@ def _say(pipe: Connection, *what: object) -> None:
 
 def _work(task: Task, shard: list[Portion], number: int, workers: int, pipe: Connection) -> None:
     """The life of one worker process. It ends early when the pipe says so, or breaks: then its parent is dead."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)        # Ctrl-C reaches the whole group; the parent decides
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for one in TO_ALL:
+        signal.signal(one, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, TO_ALL)
     try:
         translators = load_translators(task, Share(number, workers))
         translate_shard(task, shard, number, translators, lambda outcome: _say(pipe, "outcome", *outcome), pipe.poll)

@@ -36,7 +36,7 @@ def print_gain(gain: Gain, console: Console | None = None) -> None:
     about = gain.about
     runs, seeds = len(about["runs"]), len(about["seeds"])
     title = f"{about['runs'][0]['run']} {about['direction']}, {about['sets']['test']['count']} test recordings, "
-    title += f"{len(about['classes'])} classes, {_count(runs, 'translator')} x {_count(seeds, 'seed')}, "
+    title += f"{len(about['classes'])} classes, {_count(seeds, 'seed')} of {_count(runs, 'translator')}, "
     title += f"{about['steps']} steps"
     table = Table(title=title, title_justify="left")
     measures = [name for name, told in gain.arms[0].items() if isinstance(told, dict) and "mean" in told]
