@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-SECONDS = 40  # until a test gives up on an answer
+SECONDS = 120  # until a test gives up on an answer
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 WORDS = (
     "--headless",

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("av")
+av = pytest.importorskip("av")
 
 from mmcycle.data import clip_writer, clips
 from mmcycle.data.clip_writer import encoder_for, write_clip
@@ -319,6 +319,19 @@ def test_damaged_bytes_end_in_one_sentence_or_in_pictures(tmp_path: Path):
             sound(source, max_seconds=60)
         except RecordingError as error:
             assert str(error).startswith(str(path)) and "\n" not in str(error)
+
+
+def test_a_header_that_asks_for_more_memory_than_there_is_ends_in_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    path = made(tmp_path, ".mp4")
+
+    def refuse(file: object, **options: object) -> None:
+        raise av.error.MemoryError(12, "Cannot allocate memory", str(path))
+
+    monkeypatch.setattr(av, "open", refuse)
+    with pytest.raises(RecordingError, match="a.mp4: cannot be read as a clip: Cannot allocate memory; it is damaged"):
+        open_clip(path)
 
 
 def test_frames_that_could_fill_the_memory_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

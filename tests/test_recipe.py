@@ -36,9 +36,13 @@ def test_a_script_without_a_header_has_an_empty_one(tmp_path):
     assert read_header(tmp_path / "bare.py") == Recipe(name="bare", summary="")
 
 
-def test_every_script_is_in_the_table_once():
-    scripts = sorted(path.stem for path in CONFIGS.with_name("recipes").glob("*.py") if path.stem != "__init__")
-    assert [recipe.name for recipe in recipe_table()] == scripts
+def test_every_script_and_every_config_without_one_is_in_the_table_once():
+    scripts = {path.stem for path in CONFIGS.with_name("recipes").glob("*.py") if path.stem != "__init__"}
+    configs = {name.removesuffix("_cpu") for name in recipe_names()}
+    table = {recipe.name: recipe for recipe in recipe_table()}
+    assert list(table) == sorted(scripts | configs) and len(recipe_table()) == len(table)
+    assert table["relight"].summary == "Labelled photographs in another light, nothing moved."
+    assert table["relight"].run == "mmcycle train relight a.root=DAY b.root=DUSK --out runs/relight"
 
 
 def test_a_bare_word_is_a_recipe_and_anything_else_a_path(tmp_path):

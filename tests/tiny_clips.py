@@ -51,7 +51,8 @@ def clip(
     with av.open(str(path), "w", format=FORMATS[path.suffix], container_options=container) as out:
         made: list[tuple[Any, Any]] = []
         if frames is not None:
-            video = out.add_stream(pictures, rate=FPS, options=options or {})
+            steady = {"mbtree": "0"} if pictures == "libx264" else {}               # see mmcycle.data.clip_writer
+            video = out.add_stream(pictures, rate=FPS, options=steady | (options or {}))
             video.height, video.width = frames[0].shape[:2]
             video.pix_fmt = pixels
             video.codec_context.time_base = Fraction(1, FPS if path.suffix == ".avi" else ticks)

@@ -158,7 +158,7 @@ def opened(path: Path) -> Iterator[Any]:
                 yield container
     except MmcycleError:
         raise
-    except (OSError, ValueError, ArithmeticError, LookupError) as error:    # FFmpeg's own, and what a header does to us
+    except (av.FFmpegError, OSError, ValueError, ArithmeticError, LookupError) as error:    # what a header does to us
         told = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise RecordingError(
             f"{path}: cannot be read as a clip: {told}; it is damaged or truncated, "

@@ -14,7 +14,7 @@ from mmcycle.generate.shard import Outcome, Portion, Share, Task, Translates, lo
 from mmcycle.interruption import Interrupted, signals
 
 ERRORS = {kind.__name__: kind for kind in (RecordingError, UserError, MmcycleError)}    # the narrowest first
-TO_ALL = (signal.SIGINT, signal.SIGTERM)        # Ctrl-C, and what ends a job, reach every process of it; the parent decides
+TO_ALL = (signal.SIGINT, signal.SIGTERM)        # they reach every process of a job; the parent decides
 
 
 def run_local(
@@ -70,7 +70,7 @@ def _run_processes(task: Task, shards: list[list[Portion]], tell: Callable[[Outc
 
 @contextmanager
 def _unheard() -> Iterator[None]:
-    """A process started in here does not hear TO_ALL: it would die of them in the seconds until `_work` ignores them."""
+    """A process started in here does not hear TO_ALL, of which it would die in the seconds until `_work` ignores it."""
     resource_tracker.ensure_running()           # or the first start would do that, and it unblocks them
     before = signal.pthread_sigmask(signal.SIG_BLOCK, TO_ALL)
     try:
