@@ -21,9 +21,9 @@ FIELDS = ("summary", "needs", "run", "smoke", "yields", "expect")
 
 
 def rows(page: str) -> list[str]:
-    """The first cells of the table whose first column is called "recipe", without marks."""
+    """The first cells of the table whose first column is called "recipe" or "use", without marks."""
     lines = (ROOT / page).read_text(encoding="utf-8").splitlines()
-    start = next(number for number, line in enumerate(lines) if re.match(r"\|\s*recipe\s*\|", line))
+    start = next(number for number, line in enumerate(lines) if re.match(r"\|\s*(recipe|use)\s*\|", line))
     found = []
     for line in lines[start + 2 :]:
         if not line.startswith("|"):
@@ -54,7 +54,7 @@ def test_every_recipe_has_a_config_and_one_row_where_a_reader_looks_for_it() -> 
     names = {name.removesuffix("_cpu") for name in recipe_names()}
     assert names <= {*recipe_names()}                               # a _cpu variant never stands alone
     assert {recipe.name for recipe in SCRIPTS} <= names
-    assert sorted(rows("README.md")) == sorted(names)
+    assert sorted(rows("README.md") + rows("docs/classic_uses.md")) == sorted(names)
 
 
 def test_the_list_tells_every_recipe_and_how_to_run_it() -> None:
