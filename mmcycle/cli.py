@@ -208,6 +208,19 @@ def fit(
 
 
 @app.command()
+def match(
+    config: ConfigArgument,
+    out: Annotated[Path, typer.Argument(metavar="OUT.csv", help="The table of pairs to write, for data.pairs.")],
+    overrides: Overrides = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace OUT.csv where it exists.")] = False,
+) -> None:
+    """Find recordings of a and b that show one place in two conditions, such as a webcam by day and by night."""
+    from mmcycle.train.match import match as run
+
+    _print(*run(config, out, overrides or (), force=force))
+
+
+@app.command()
 def translate(
     run: RunArgument,
     inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Recordings or folders of them.")],

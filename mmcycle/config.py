@@ -38,6 +38,7 @@ class Data:
     shared_crop: bool = False                               # both domains are cropped at the same place
     paired: bool = False                                    # equal names in a and b are true partners
     paired_fraction: Annotated[float, Ge(0), Le(1)] = 1.0   # of them the share that is known, chosen by run.seed
+    pairs: Path | None = None                               # a table of partners in the place of equal names
     workers: Annotated[int, Ge(0)] = 2                      # processes that load ahead; the batches do not depend on it
     cache_mib: Annotated[int, Ge(0)] = 512                  # a domain that fits in this is decoded once
     on_error: Literal["stop", "skip"] = "stop"              # what a recording that cannot be read does
@@ -294,6 +295,8 @@ def _contradictions(config: Config) -> Iterator[tuple[Place, str]]:
         yield ("data", "paired_fraction"), "is below 1, but loss.consistency is 'none': nothing would tie the others."
     if loss.paired > 0 and not config.data.paired:
         yield ("loss", "paired"), "needs data.paired: true, so that batches hold true partners."
+    if config.data.pairs is not None and not config.data.paired:
+        yield ("data", "pairs"), "needs data.paired: true, so that batches hold the pairs of the table."
     if config.data.paired_fraction < 1 and not config.data.paired:
         yield ("data", "paired_fraction"), "needs data.paired: true, so that equal names are partners."
     if train.warm_up >= train.steps:

@@ -114,7 +114,7 @@ trian: 3
 @pytest.mark.parametrize(("setting", "problem"), [
     ("train.step=3", "override train.step=3: unknown key. Did you mean 'steps'?"),
     ("trian.steps=3", "override trian.steps=3: trian: unknown key. Did you mean 'train'?"),
-    ("data.colour=3", "unknown key. Allowed: shared_crop, paired, paired_fraction, workers, cache_mib, on_error."),
+    ("data.colour=3", "unknown key. Allowed: shared_crop, paired, paired_fraction, pairs, workers, cache_mib, on_error."),
     ("loss={cycl: 3}", "override loss={cycl: 3}: loss.cycl: unknown key. Did you mean 'cycle'?"),
     ("train.steps.x=3", "override train.steps.x=3: train.steps is 2000, which has no keys below it"),
     ("train", "override train: expected key=value"),

@@ -15,7 +15,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from mmcycle.data.samplers import Batch, Domain, EndlessSampler, partners, seed_of, unpaired_batches
+from mmcycle.data.partners import known_partners
+from mmcycle.data.samplers import Batch, Domain, EndlessSampler, unpaired_batches
+from mmcycle.data.seeds import seed_of
 from mmcycle.errors import MmcycleError, RecordingError, UserError
 from mmcycle.modality import Modality
 
@@ -221,7 +223,7 @@ def test_pairs_that_cannot_be_told_are_refused(tmp_path):
     (tmp_path / "1.grid").touch()
     domain = Domain(tmp_path, Two())
     with pytest.raises(UserError, match="1.grid and 1.npy differ in the suffix alone"):
-        partners(domain, domain)
+        known_partners(domain, domain, 1.0, seed=0)
 
 
 @pytest.mark.parametrize("workers", [0, 1])

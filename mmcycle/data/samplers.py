@@ -7,7 +7,6 @@ of a domain: slot = step * global batch + place in the global batch. Shapes: B b
 from __future__ import annotations
 
 import gc
-import hashlib
 import os
 import signal
 import sys
@@ -23,6 +22,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
+from mmcycle.data.partners import Partners, known_partners
+from mmcycle.data.seeds import seed_of
 from mmcycle.errors import MmcycleError, RecordingError, UserError
 from mmcycle.files import walk
 from mmcycle.modality import Modality
@@ -130,58 +131,22 @@ class Domain:
 def unpaired_batches(
     a: Domain, b: Domain, *, batch_size: int, seed: int, start: int, steps: int, rank: int = 0, world: int = 1,
     workers: int = 0, shared_crop: bool = False, on_error: OnError = "stop", paired: bool = False,
-    paired_fraction: float = 1.0,
+    paired_fraction: float = 1.0, pairs: Path | None = None, known_only: bool = False,
 ) -> Iterator[Batch]:
     """The batches of the steps start, start + 1, ... steps - 1; `batch_size` is per rank.
 
     shared_crop      both domains cut out the same window (their recordings must show the same geometry)
-    paired           b's recording is the one with a's path, up to the suffix, cut at the same place
-    paired_fraction  the share of these pairs that is known, see `known_partners`; all other recordings stay unpaired
+    paired           b's recording is the true partner of a's, cut at the same place: see `known_partners`
+    paired_fraction  the share of these pairs that is known; all other recordings stay unpaired
+    pairs            a table of partners, where not equal paths tell
+    known_only       recordings of a without a known partner are not seen
     on_error         a broken recording stops the run, or its successor takes its place and `bad` says so
     """
-    partner = known_partners(a, b, paired_fraction, seed) if paired else None
-    source = _Steps(a, b, batch_size, seed, rank, world, shared_crop, on_error == "skip", partner)
+    partner = known_partners(a, b, paired_fraction, seed, pairs) if paired else None
+    source = _Steps(a, b, batch_size, seed, rank, world, shared_crop, on_error == "skip", partner, known_only)
     if start >= steps:
         return iter(())
     return _batches(source, range(start, steps), workers)
-
-
-def known_partners(a: Domain, b: Domain, fraction: float, seed: int) -> dict[int, int]:
-    """Recording of `a` -> its partner in `b`, of a share of the pairs, at least one unless the share is 0.
-
-    The seed and the paths choose; a larger share holds the pairs of a smaller one. Below 1 recordings may be alone.
-    """
-    if fraction == 1:
-        return dict(enumerate(partners(a, b)))
-    stems_a, stems_b = _stems(a), _stems(b)
-    both = sorted(stems_a.keys() & stems_b.keys(), key=lambda stem: (seed_of(seed, "known", stem), stem))
-    if fraction > 0 and not both:
-        raise UserError(
-            f"{a.root} and {b.root} hold no pair: no two recordings share a relative path, suffixes aside. Name "
-            "partners alike, or set data.paired to false."
-        )
-    count = max(round(fraction * len(both)), 1) if fraction else 0
-    return {stems_a[stem]: stems_b[stem] for stem in both[:count]}
-
-
-def partners(a: Domain, b: Domain) -> list[int]:
-    """For each recording of `a` the index of the one in `b` with the same path, suffixes aside."""
-    stems_a, stems_b = _stems(a), _stems(b)
-    alone = [f"{a.root / a.names[stems_a[stem]]}" for stem in stems_a.keys() - stems_b.keys()]
-    alone += [f"{b.root / b.names[stems_b[stem]]}" for stem in stems_b.keys() - stems_a.keys()]
-    if alone:
-        raise UserError(
-            f"{a.root} and {b.root} are not paired: {len(alone)} recordings have no partner with the same relative "
-            f"path, among them {', '.join(sorted(alone)[:5])}. Remove them, or set data.paired to false or "
-            "data.paired_fraction below 1."
-        )
-    return [stems_b[stem] for stem in stems_a]
-
-
-def seed_of(*parts: object) -> int:
-    """A seed of 63 bits from anything that can be printed; equal parts give equal seeds on every machine."""
-    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
 
 
 class _Failure(NamedTuple):
@@ -196,15 +161,16 @@ class _Steps(Dataset):
 
     def __init__(
         self, a: Domain, b: Domain, batch_size: int, seed: int, rank: int, world: int,
-        shared_crop: bool, skip: bool, partner: dict[int, int] | None,
+        shared_crop: bool, skip: bool, partner: Partners | None, known_only: bool,
     ) -> None:
         self.a, self.b, self.seed = a, b, seed
         self.shared_crop, self.skip = shared_crop, skip
         self.paired, self.partner = partner is not None, partner or {}
-        taken = set(self.partner.values())              # they come with their partners, and as often as the others
+        taken = {one for known in self.partner.values() for one in known}   # they come with their partners
         self.strangers = [index for index in range(len(b)) if index not in taken] or range(len(b))
         # Drawn by role, not by name: two equal folders must not come out as pairs.
-        self.order_a = EndlessSampler(len(a), batch_size=batch_size, seed=seed, name="a", rank=rank, world=world)
+        self.seen = sorted(self.partner) if known_only and self.partner else range(len(a))
+        self.order_a = EndlessSampler(len(self.seen), batch_size=batch_size, seed=seed, name="a", rank=rank, world=world)
         items = len(self.strangers)
         self.order_b = EndlessSampler(items, batch_size=batch_size, seed=seed, name="b", rank=rank, world=world)
 
@@ -216,7 +182,7 @@ class _Steps(Dataset):
 
     def _batch(self, step: int) -> Batch:
         bad: list[tuple[str, str]] = []
-        first = [self.order_a.index(slot) for slot in self.order_a.slots(step)]
+        first = [self.seen[self.order_a.index(slot)] for slot in self.order_a.slots(step)]
         drawn = [self._draw(slot, index, bad) for slot, index in zip(self.order_a.slots(step), first)]
         xs_a, xs_b, names_a, names_b = zip(*drawn)
         known = torch.tensor([float(index in self.partner) for index in first]) if self.paired else None
@@ -243,13 +209,14 @@ class _Steps(Dataset):
         )
 
     def _pair(self, first: int, seed: int, bad: list[tuple[str, str]]) -> tuple[Tensor, Tensor, str, str]:
-        """The pair of `first`, or where it is broken the next known one."""
+        """`first` and one of its partners, or where one is broken the next pair."""
         for index in _onwards(first, len(self.a)):
             if index in self.partner:
                 x_a = self._sample(self.a, index, seed, bad)
-                x_b = self._sample(self.b, self.partner[index], seed, bad)
+                partner = self.partner[index][seed % len(self.partner[index])]
+                x_b = self._sample(self.b, partner, seed, bad)
                 if x_a is not None and x_b is not None:
-                    return x_a, x_b, self.a.names[index], self.b.names[self.partner[index]]
+                    return x_a, x_b, self.a.names[index], self.b.names[partner]
         raise RecordingError(
             f"{self.a.root} and {self.b.root}: none of the {len(self.partner)} pairs can be used; the last one: "
             f"{bad[-1][1]}"
@@ -338,16 +305,3 @@ def _recordings(root: Path, modality: Modality) -> list[str]:
             f"{type(modality).__name__} reads {', '.join(modality.suffixes)}"
         )
     return names
-
-
-def _stems(domain: Domain) -> dict[str, int]:
-    stems: dict[str, int] = {}
-    for index, name in enumerate(domain.names):
-        stem = str(Path(name).with_suffix(""))
-        if stem in stems:
-            raise UserError(
-                f"{domain.root}: {domain.names[stems[stem]]} and {name} differ in the suffix alone, "
-                f"so pairs cannot be told; remove one"
-            )
-        stems[stem] = index
-    return stems

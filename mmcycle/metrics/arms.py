@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mmcycle.data.samplers import EndlessSampler, seed_of
+from mmcycle.data.samplers import EndlessSampler
+from mmcycle.data.seeds import seed_of
 from mmcycle.metrics.labelled import Samples
 
 Change = Callable[[Tensor, torch.Generator], Tensor]        # (N, C, H, W) in [-1, 1] -> the same shape and range

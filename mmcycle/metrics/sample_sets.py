@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mmcycle.data.samplers import Domain, seed_of
+from mmcycle.data.samplers import Domain
+from mmcycle.data.seeds import seed_of
 from mmcycle.errors import RecordingError, UserError
 from mmcycle.generate.translator import Translator
 

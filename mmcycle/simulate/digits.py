@@ -11,7 +11,7 @@ import numpy as np
 from numpy import ndarray as Array
 from PIL import Image, ImageDraw, ImageFont
 
-from mmcycle.data.samplers import seed_of
+from mmcycle.data.seeds import seed_of
 from mmcycle.errors import UserError
 from mmcycle.files import write_json
 from mmcycle.simulate.speech import RATE, WORDS, Voice, say

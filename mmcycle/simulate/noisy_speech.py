@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from mmcycle.data.layouts.table import read_rows
-from mmcycle.data.samplers import seed_of
+from mmcycle.data.seeds import seed_of
 from mmcycle.errors import UserError
 from mmcycle.files import copy_atomic, inside, sha256, write_atomic, write_json
 from mmcycle.metrics.noise_level import mix_at_snr

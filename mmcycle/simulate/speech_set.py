@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy import ndarray as Array
 
-from mmcycle.data.samplers import seed_of
+from mmcycle.data.seeds import seed_of
 from mmcycle.errors import UserError, need
 from mmcycle.files import write_atomic, write_json, write_text
 from mmcycle.simulate.noises import NOISES, make_noise

@@ -5,10 +5,10 @@ import time
 import torch
 
 from mmcycle.config import Config
-from mmcycle.data.samplers import Domain, unpaired_batches
+from mmcycle.data.samplers import Domain
 from mmcycle.train.engine import Engine
 from mmcycle.train.step import Teacher
-from mmcycle.train.trainer import open_domain, task_network
+from mmcycle.train.trainer import batches_of, open_domain, task_network
 
 WARM_UP, MEASURED = 2, 5            # steps
 
@@ -19,13 +19,10 @@ def preview(config: Config) -> list[str]:
     domains = {key: open_domain(config, key) for key in ("a", "b")}
     teacher = Teacher(config, engine, task_network(config))
     times = []
-    batches = unpaired_batches(
-        domains["a"], domains["b"], batch_size=config.train.batch_size, seed=config.run.seed, start=0,
-        steps=WARM_UP + MEASURED, shared_crop=config.data.shared_crop, on_error=config.data.on_error, paired=config.data.paired,
-    )
+    batches = batches_of(config, domains, start=0, steps=WARM_UP + MEASURED)
     for step, batch in enumerate(batches):
         begun = time.perf_counter()
-        teacher.step(step, batch.a, batch.b)
+        teacher.step(step, batch.a, batch.b, batch.known)
         if engine.device.type == "cuda":
             torch.cuda.synchronize()
         times.append(time.perf_counter() - begun)

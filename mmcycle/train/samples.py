@@ -2,6 +2,7 @@
 
 Where only one direction exists: rows A | A->B | B, the last one for comparison, no partner of the first.
 """
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -32,12 +33,17 @@ def write_samples(
                 pictures.append(own.render(back[index].float()))
             else:
                 pictures.append(other.render(examples[index % len(examples)]))
-            rows.append(_beside(pictures))
-    sheet = _below(rows).permute(1, 2, 0).cpu().numpy()
+            rows.append(pictures)
+    write_rows(path, rows)
+
+
+def write_rows(path: Path, rows: Sequence[Sequence[Tensor]]) -> None:
+    """Rows of pictures, (3, H, W) uint8 each, as one file."""
+    sheet = _below([_beside(pictures) for pictures in rows]).permute(1, 2, 0).cpu().numpy()
     write_atomic(path, lambda temporary: Image.fromarray(sheet).save(temporary))
 
 
-def _beside(pictures: list[Tensor]) -> Tensor:
+def _beside(pictures: Sequence[Tensor]) -> Tensor:
     """(3, H, W) pictures -> one row, all as high as the highest."""
     height = max(p.shape[-2] for p in pictures)
     scaled = [_scaled(p, height) for p in pictures]

@@ -6,6 +6,7 @@ import platform
 import shutil
 import signal
 import time
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from mmcycle import __version__
 from mmcycle.config import Config, differing_keys, from_dict, save_config, to_dict
 from mmcycle.core import schedule
-from mmcycle.data.samplers import Domain, unpaired_batches
+from mmcycle.data.samplers import Batch, Domain, unpaired_batches
 from mmcycle.errors import MmcycleError, UserError
 from mmcycle.files import remove_leftovers
 from mmcycle.interruption import signals
@@ -71,12 +72,7 @@ def _train(config: Config, out: Path, fresh: bool, engine: Engine, domains: dict
     if engine.leads:
         _announce(log, config, engine, step, domains, progress)
 
-    batches = unpaired_batches(
-        domains["a"], domains["b"], batch_size=config.train.batch_size, seed=config.run.seed, start=step,
-        steps=config.train.steps, rank=engine.rank, world=engine.world, workers=config.data.workers,
-        shared_crop=config.data.shared_crop, on_error=config.data.on_error, paired=config.data.paired,
-        paired_fraction=config.data.paired_fraction,
-    )
+    batches = batches_of(config, domains, start=step, steps=config.train.steps, rank=engine.rank, world=engine.world)
     ended = False
     with signals() as received, closing(progress):
         for batch in batches:
@@ -127,6 +123,19 @@ def open_domain(config: Config, key: str) -> Domain:
             f"{key}.root is not set: name the folder of {domain.name} recordings, such as {key}.root=data/{domain.name}"
         )
     return Domain(domain.root, domain.modality, config.data.cache_mib * 2**20)
+
+
+def batches_of(
+    config: Config, domains: dict[str, Domain], *, start: int, steps: int, rank: int = 0, world: int = 1
+) -> Iterator[Batch]:
+    """What the networks are taught on from one step to another."""
+    data = config.data
+    return unpaired_batches(
+        domains["a"], domains["b"], batch_size=config.train.batch_size, seed=config.run.seed, start=start, steps=steps,
+        rank=rank, world=world, workers=data.workers, shared_crop=data.shared_crop, on_error=data.on_error,
+        paired=data.paired, paired_fraction=data.paired_fraction, pairs=data.pairs,
+        known_only=config.loss.consistency == "none" and config.loss.paired > 0,
+    )
 
 
 def _refuse_what_is_no_run(out: Path) -> None:

@@ -1,0 +1,88 @@
+"""Which recordings of two domains show the same place? Told by their outlines, which a change of light leaves standing.
+
+Letters: N M recordings, C channels, H W size, D numbers that describe one recording.
+"""
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+CELLS = 64 * 96                     # of the grid that outlines are drawn on
+FLOOR = 0.02                        # of the range: what is darker is noise of the sensor
+FINE, AROUND, LOOSE = 1.0, 6.0, 1.5         # cells: of edges, of what is near them, and how far places may differ
+FALSE = 0.05                        # share of the recordings given a partner whose partner may be false
+
+
+class Match(NamedTuple):
+    """Recording a of one domain and b of the other; score is the correlation of their outlines, at most 1."""
+
+    a: int
+    b: int
+    score: float
+
+
+def grid_of(shape: tuple[int, int, int]) -> tuple[int, int]:
+    """(H, W) of a grid with about CELLS cells and the proportions of (C, H, W)."""
+    _, height, width = shape
+    scale = (CELLS / (height * width)) ** 0.5
+    return max(round(height * scale), 8), max(round(width * scale), 8)
+
+
+def outlines(x: Tensor, grid: tuple[int, int]) -> Tensor:
+    """(C, H', W') in [-1, 1], at any size -> (D,): which way edges run, wherever there are some, however weak.
+
+    Directions are doubled, so that dark on bright and bright on dark are one (a window by day and by night), and are
+    weighed by the energy around them, so that a skyline in the dark counts like a lamp.
+    """
+    height, width = grid
+    gray = F.interpolate((x.float().mean(0)[None, None] + 1) / 2, size=(height + 2, width + 2), mode="area")
+    level = _blurred((gray.clamp_min(0) + FLOOR).log(), FINE)
+    right = (level[..., 2:] - level[..., :-2])[..., 1:-1, :]
+    down = (level[..., 2:, :] - level[..., :-2, :])[..., 1:-1]
+    strength = (right.square() + down.square()).sqrt()
+    around = (_blurred(strength.square(), AROUND) + 1e-5).sqrt()
+    double = torch.cat([right.square() - down.square(), 2 * right * down], 1) / (strength + 1e-3) / around
+    return F.avg_pool2d(_blurred(double, LOOSE), 2, ceil_mode=True).flatten()
+
+
+def matches(a: Tensor, b: Tensor, decoys: Tensor) -> list[Match]:
+    """Outlines (N, D) and (M, D) -> pairs, best first; every recording that has a partner is in one or more.
+
+    decoys (M, D) are the outlines of b's recordings mirrored, which show no place of a. A recording has a partner where
+    its best match is so much better than its best decoy that, by what wins the other way round, one in 20 of those kept
+    is false (knockoff filter: Barber and Candes, 2015, eq. 1.9 with the +1).
+    """
+    true, false = _alike(a, b), _alike(a, decoys)
+    pairs = {(i, int(true[i].argmax())) for i in _kept(true.amax(1) - false.amax(1))}
+    pairs |= {(int(true[:, j].argmax()), j) for j in _kept(true.amax(0) - false.amax(0))}
+    return sorted((Match(i, j, true[i, j].item()) for i, j in pairs), key=lambda one: (-one.score, one.a, one.b))
+
+
+def _kept(won: Tensor) -> list[int]:
+    """Where a match won over its decoy by the least margin at which few enough lost by as much."""
+    for margin in sorted({abs(one) for one in won.tolist() if one}):
+        if 1 + (won <= -margin).sum() <= FALSE * (won >= margin).sum():
+            return torch.nonzero(won >= margin).flatten().tolist()
+    return []
+
+
+def _alike(a: Tensor, b: Tensor) -> Tensor:
+    """(N, M): correlation, after what all recordings of a domain have in common (a bright sky, a frame) is taken off."""
+    return _lone(a) @ _lone(b).T
+
+
+def _lone(x: Tensor) -> Tensor:
+    x = x - x.mean(0) if len(x) > 1 else x
+    return F.normalize(x - x.mean(1, keepdim=True), dim=1)
+
+
+def _blurred(x: Tensor, sigma: float) -> Tensor:
+    """Gaussian, (1, C, H, W)."""
+    reach = int(3 * sigma)
+    bell = torch.exp(-torch.arange(-reach, reach + 1.0).square() / (2 * sigma**2))
+    bell = (bell / bell.sum()).expand(x.shape[1], 1, -1)
+    x = F.conv2d(F.pad(x, (0, 0, reach, reach), mode="replicate"), bell[..., None], groups=x.shape[1])
+    return F.conv2d(F.pad(x, (reach, reach, 0, 0), mode="replicate"), bell[:, :, None], groups=x.shape[1])
