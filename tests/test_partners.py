@@ -1,8 +1,6 @@
 """Which recordings show the same place: found by outlines, written as a table, read by the batches."""
-import numpy as np
 import pytest
 import torch
-from PIL import Image as Picture
 from typer.testing import CliRunner
 
 from mmcycle.cli import app
@@ -13,31 +11,15 @@ from mmcycle.data.structure import Match, grid_of, matches, outlines
 from mmcycle.errors import UserError
 from mmcycle.modalities.image import Image
 from mmcycle.train.match import match
+from tiny_places import by_night, place, view
 
 IMAGE = Image(size=(16, 24))
 PLACES, STRANGERS = 24, 6
 
 
-def place(seed: int) -> np.ndarray:
-    """(48, 72) in [0, 1]: boxes of a place, lit as they are by day."""
-    rng = np.random.default_rng(seed)
-    scene = np.full((48, 72), 0.8)
-    for _ in range(8):
-        top, left, height, width = rng.integers(0, 40), rng.integers(0, 60), rng.integers(4, 20), rng.integers(4, 24)
-        scene[top : top + height, left : left + width] = rng.uniform(0.1, 0.9)
-    return scene
-
-
-def by_night(scene: np.ndarray, seed: int) -> np.ndarray:
-    """Another light: bright is dark, most of the range is gone, and there is noise."""
-    noise = np.random.default_rng(seed).normal(0, 0.003, scene.shape)
-    return np.clip(0.25 * (1 - scene) ** 2 + 0.02 + noise, 0, 1)
-
-
 def written(folder, scenes):
-    folder.mkdir(parents=True)
     for name, scene in scenes.items():
-        Picture.fromarray(np.stack([255 * scene] * 3, -1).astype(np.uint8)).save(folder / f"{name}.png")
+        view(scene, folder / f"{name}.png")
     return Domain(folder, IMAGE)
 
 

@@ -18,12 +18,13 @@ from command import mmcycle
 from mmcycle.modalities.lidar import Lidar
 from mmcycle.modalities.range_files import RangeImage
 from mmcycle.recipe import RECIPES
+from tiny_places import by_night, place, view
 from tiny_run import photographs
 from tiny_sound import sounds
 
 ROOT = RECIPES.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-TAKES_OVERRIDES = ("train", "fit", "doctor")       # lines that are made cheap with the recipe's own SMOKE numbers
+TAKES_OVERRIDES = ("train", "fit", "match", "doctor")       # lines that are made cheap with the recipe's own SMOKE numbers
 RUN_INLINE = ("recipes", "config", "modalities")
 
 
@@ -77,6 +78,11 @@ def make_inputs(text: str, folder: Path) -> None:
             continue
         if root.startswith("sweeps"):
             sweeps(folder / root)
+            continue
+        if root.startswith("webcams"):
+            for seed in range(24):                              # the same places in both
+                scene = place(seed)
+                view(by_night(scene, seed) if root.endswith("night") else scene, folder / root / f"{seed:02d}.png")
             continue
         photographs(folder / root, count=9, seed=number)
         (folder / root / "00.json").write_text('{"car": [1, 2, 3, 4]}')
