@@ -5,7 +5,8 @@
 thermal  photographs -> thermal pictures, aligned; DIR holds trainA trainB testA testB, equal names one moment
 lidar    sweeps -> photographs of one car, streets simulated with a fixed calibration
 poses    the same, the two sensors moved and turned against each other a little, street by street
-text     captions <-> photographs of simulated streets, both ways by one run
+text     captions <-> photographs of simulated cars and people near by, both ways by one run
+told     the same photographs -> captions, one way
 
 Runs that are there already are read, not repeated; ARM chooses some. Where no pairs are known, b's names are shuffled.
 """
@@ -24,12 +25,13 @@ from torch import Tensor
 from mmcycle.config import Config, load_config
 from mmcycle.files import copy_atomic, write_atomic, write_json
 from mmcycle.generate.translator import Translator
-from mmcycle.metrics.crossing import (
-    agreement, attributes_of, baselines, nearness, presence, seen_attributes, whole,
-)
+from mmcycle.metrics.crossing import agreement, attributes_of, baselines, masks, nearness, presence, whole
 from mmcycle.metrics.distances import l1
-from mmcycle.metrics.downstream import overlaps, segmenter
-from mmcycle.simulate.captions import parse, read_captions
+from mmcycle.metrics.downstream import overlaps
+from mmcycle.metrics.judges import counter, reader
+from mmcycle.modality import Modality
+from mmcycle.simulate.captioned import write_captioned
+from mmcycle.simulate.captions import is_caption, parse, read_captions
 from mmcycle.simulate.drive import write_drive
 from mmcycle.simulate.mesh import Semantic
 from mmcycle.simulate.street import write_street
@@ -43,6 +45,9 @@ CHEAP = ["data.workers=0", "run.log_every=50", "run.sample_every=1000000", "run.
 LUMA = torch.tensor([0.299, 0.587, 0.114])
 KINDS = {kind.name.lower(): int(kind) for kind in Semantic}
 SHOWN = 6                               # held-out recordings on a sheet
+STREETS = {"known": 50, "held_out": 36, "judge": 132}                   # four moments of each
+SCENES = {"judge": 300, "held_out": 100, "known": 500}                  # by day and by night
+JUDGED = ("road", "sidewalk", "building", "vegetation", "sky", "car")   # fill a twentieth of a third here, not there
 
 PAIRS = ["data.paired=true", "data.shared_crop=true"]
 PIX2PIX = [*PAIRS, "loss.consistency=none", "loss.identity=0", "loss.identity_end=null", "loss.paired=100"]
@@ -51,13 +56,11 @@ THERMAL = [f"{domain}.{field}" for domain in "ab" for field in ("size=[48,64]", 
     "model.discriminator_layers=2", "loss.cycle=5", "loss.identity=0", "loss.identity_end=null", "train.batch_size=4",
     "train.lr=4e-4", "train.discriminator_lr=null", "train.ema=0.99", "train.decay_from=0.6", "run.precision=32-true"]
 LIGHT, RECOLOUR = ["model.generator=light"], ["model.generator=bilateral", "model.blocks=2"]
+TEXT = ["b.stretch=[32,48]", "train.batch_size=8", "train.lr=8e-4", "loss.identity=0"]
+TOLD = ["a.stretch=[32,48]", *TEXT[1:]]
 UNKNOWN = ["data.paired=false", "data.paired_fraction=1", "loss.paired=0"]
 ALL_KNOWN = ["data.paired_fraction=1"]
-ACROSS = {
-    "no pair known": UNKNOWN,
-    "a tenth known": ["data.paired_fraction=0.1"],
-    "all known": ALL_KNOWN,
-}
+ACROSS = {"no pair known": UNKNOWN, "a tenth known": ["data.paired_fraction=0.1"], "all known": ALL_KNOWN}
 ONE_WAY = {
     "all known, pix2pix": [*ALL_KNOWN, *PIX2PIX],
     "all known, L1 alone": [*ALL_KNOWN, *PIX2PIX, "loss.paired=10000"],
@@ -192,12 +195,13 @@ def _matched(x: Tensor, like: Tensor) -> Tensor:
 def _drives(home: Path, data: Path | None, config: Config) -> None:
     """Four moments of each of many streets, of one car."""
     height, width = config.b.modality.shape[1:]
-    for part, streets, seed in (("known", 50, 1), ("held_out", 12, 2)):
+    for part, streets in STREETS.items():
+        seed = 1000 * (list(STREETS).index(part) + 1)
         for street in range(streets):
             out, last = home / "drives" / f"{part}{street:03d}", home / part / "labels" / f"{street:03d}-000003.label"
             if last.exists():               # a second look would build the street anew
                 continue
-            write_drive(out, config.a.modality.spec, 4, 12.0, 1000 * seed + street, size=(width, height))
+            write_drive(out, config.a.modality.spec, 4, 12.0, seed + street, size=(width, height))
             for kind, domain in (("velodyne", "a"), ("image_2", "b"), ("semantic", "masks"), ("labels", "labels")):
                 _copied(out / kind, home / part / domain, f"{street:03d}-")
     _shuffled(home / "known" / "b", home / "known" / "shuffled")
@@ -205,18 +209,13 @@ def _drives(home: Path, data: Path | None, config: Config) -> None:
 
 def _streets(home: Path, data: Path | None, config: Config) -> None:
     """One moment of each of many streets; camera and scanner stand and look a little elsewhere in each."""
-    _written(home, {"a": "lidar/velodyne", "b": "day/images", "masks": "day/masks", "labels": "lidar/labels"})
-
-
-def _written(home: Path, folders: Mapping[str, str]) -> None:
-    """Streets that two studies share, and which of their folders are what here; "VIEW" is day and night."""
-    sensor = load_config("lidar_to_camera").a.modality.spec
     for part, scenes, seed in (("known", 160, 1), ("held_out", 48, 2)):
         out = home.parent / "streets" / part
-        write_street(out, scenes, seed, ("day", "night", "lidar"), (64, 32), sensor=sensor, captions=True)
-        for domain, folder in folders.items():
-            for view in ("day", "night") if "VIEW" in folder else ("",):
-                _copied(out / folder.replace("VIEW", view), home / part / domain, f"{view}-" if view else "")
+        views, spec = ("day", "night", "lidar"), config.a.modality.spec
+        write_street(out, scenes, seed, views, (64, 32), sensor=spec, captions=True)
+        for folder, domain in (("lidar/velodyne", "a"), ("day/images", "b"), ("day/masks", "masks"),
+                               ("lidar/labels", "labels")):
+            _copied(out / folder, home / part / domain)
     _shuffled(home / "known" / "b", home / "known" / "shuffled")
 
 
@@ -265,60 +264,79 @@ def _nearest(grid: tuple[float, ...], degrees: np.ndarray) -> np.ndarray:
 
 
 def _of_photographs(home: Path, config: Config, directions: dict[str, Made]) -> Measures:
-    """Near the truth; the classes that classifiers find; and what a segmenter of photographs reads, pixel by pixel."""
-    made = directions["ab"]
-    truth, taught = (whole(home / part / "b", config.b.modality) for part in ("held_out", "known"))
-    told, true = (presence(home / part / "masks", KINDS) for part in ("known", "held_out"))
-    measured = near(made, truth) | seen_attributes(taught, attributes_of(told), made, true)
-    return measured | _read(taught, masks(home / "known" / "masks"), made, masks(home / "held_out" / "masks"))
+    """Near the truth; the classes that a judge reads in each third of a picture; and what it reads pixel by pixel.
 
-
-def _read(taught: Tensor, told: Tensor, made: Made, truth: Tensor) -> Measures:
-    kinds = [kind for kind in told.unique().tolist() if (told == kind).float().mean() > 0.005]
-    told, truth = (sum((one == kind) * (at + 1) for at, kind in enumerate(kinds)) - 1 for one in (told, truth))
-    rng = torch.Generator().manual_seed(0)
-    chosen = [torch.randint(len(taught), (8,), generator=rng) for _ in range(400)]
-    network = segmenter(lambda step: (taught[chosen[step]], told[chosen[step]]), len(kinds), seed=0, steps=400)
-    measured = {}
-    for who, pictures in made.items():
-        with torch.inference_mode():
-            found = network(pictures.float()).argmax(1)
-        measured[f"pixels read: {who}"] = 100 * (found == truth)[truth >= 0].float().mean().item()
-        measured[f"mean IoU: {who}"] = float(np.nanmean(overlaps(found, truth, len(kinds))))
+    The judge is taught on photographs of streets that nobody else sees, where there are such.
+    """
+    made, school = directions["ab"], home / ("judge" if (home / "judge").exists() else "known")
+    read = reader(whole(school / "b", config.b.modality), masks(school / "masks"))
+    truth, shown = whole(home / "held_out" / "b", config.b.modality), masks(home / "held_out" / "masks")
+    found = {who: read(pictures) for who, pictures in made.items()}
+    asked = attributes_of(presence(shown, {name: KINDS[name] for name in JUDGED}))
+    seen = agreement({who: _of(asked, presence(one, KINDS)) for who, one in found.items()}, asked)
+    measured = near(made, truth) | seen
+    for who, one in found.items():
+        measured[f"pixels read: {who}"] = 100 * (one == shown).float().mean().item()
+        measured[f"mean IoU: {who}"] = _mean_overlap(one, shown)
     return measured
 
 
-def masks(folder: Path) -> Tensor:
-    """(N, H, W), by name."""
-    return torch.stack([torch.from_numpy(np.array(Picture.open(path))).long() for path in sorted(folder.iterdir())])
+def _of(asked: Made, answers: Made) -> Made:
+    return {name: answers[name] for name in asked}
+
+
+def _mean_overlap(found: Tensor, truth: Tensor) -> float:
+    """Over the classes of the truth."""
+    kinds = truth.unique()
+    scores = overlaps(found, truth, int(max(found.max(), truth.max())) + 1)
+    return float(np.nanmean([scores[kind] for kind in kinds]))
 
 
 # text
 
 
 def _captions(home: Path, data: Path | None, config: Config) -> None:
-    _written(home, {"a": "VIEW/captions", "b": "VIEW/images"})
+    """By day and by night, all in one folder; the judge's photographs are seen by nobody else."""
+    kinds = [type(domain.modality).__name__.lower() for domain in (config.a, config.b)]
+    for seed, (part, scenes) in enumerate(SCENES.items(), start=1):
+        out = home.parent / "captioned" / part
+        write_captioned(out, scenes, seed)
+        for kind, domain in zip(kinds, "ab"):
+            for view in ("day", "night"):
+                _copied(out / kind / view, home / part / domain, f"{view}-")
+    _shuffled(home / "known" / "b", home / "known" / "shuffled")
 
 
-def _words_without_learning(home: Path, config: Config) -> dict[str, Made]:
-    captions, photos = ([whole(home / part / key, domain.modality) for part in ("known", "held_out")]
-                        for key, domain in (("a", config.a), ("b", config.b)))
-    told, drawn = baselines(photos[0], captions[0], photos[1]), baselines(captions[0], photos[0], captions[1])
-    return {"ab": drawn | {"truth": photos[1]}, "ba": {"nearest": told["nearest"], "truth": captions[1]}}
+def _partners_without_learning(home: Path, config: Config) -> dict[str, Made]:
+    known, asked = ([whole(home / part / key, domain.modality) for key, domain in (("a", config.a), ("b", config.b))]
+                    for part in ("known", "held_out"))
+    return {way: baselines(known[a], known[1 - a], asked[a]) | {"truth": asked[1 - a]}
+            for way, a in (("ab", 0), ("ba", 1))}
 
 
-def _of_text(home: Path, config: Config, made: dict[str, Made]) -> Measures:
-    """Pictures of captions by what classifiers of photographs see; captions of pictures by what they say."""
-    photos, truth = (whole(home / part / "b", config.b.modality) for part in ("known", "held_out"))
-    told, true = (read_captions(home / part / "a") for part in ("known", "held_out"))
-    asked, said = attributes_of(told), {}
-    for who, letters in made["ba"].items():
-        found = [parse(config.a.modality.from_tensor(x, None)).attributes for x in letters]
-        said[who] = {name: torch.tensor([one[name] for one in found]) for name in asked}
-    seen = near(made["ab"], truth) | seen_attributes(photos, asked, made["ab"], true)
-    return {f"drawn, {name}": value for name, value in seen.items()} | {
-        f"told, {name}": value for name, value in agreement(said, true).items()
-    }
+def _of_both(home: Path, config: Config, made: dict[str, Made]) -> Measures:
+    return _drawn(home, config, made) | _told(home, config.a.modality, home / "held_out" / "a", made["ba"])
+
+
+def _drawn(home: Path, config: Config, made: dict[str, Made]) -> Measures:
+    """Pictures of captions, by what a judge of other photographs counts in them."""
+    taught, truth = (whole(home / part / "b", config.b.modality) for part in ("judge", "held_out"))
+    told, true = (attributes_of(read_captions(home / part / "a")) for part in ("judge", "held_out"))
+    count = counter(taught, told)
+    seen = agreement({who: count(pictures) for who, pictures in made["ab"].items()}, true)
+    return {f"drawn, {name}": value for name, value in (near(made["ab"], truth) | seen).items()}
+
+
+def _told(home: Path, modality: Modality, truth: Path, made: Made) -> Measures:
+    """Captions of pictures, by what they say."""
+    true, said, measured = attributes_of(read_captions(truth)), {}, {}
+    for who, letters in made.items():
+        texts = [modality.from_tensor(x, None) for x in letters]
+        found = [parse(text).attributes for text in texts]
+        said[who] = {name: torch.tensor([one[name] for one in found]) for name in true}
+        measured[f"told, captions letter for letter: {who}"] = 100 * sum(map(is_caption, texts)) / len(texts)
+        print(who, *(repr(text) for text in texts[:: max(len(texts) // SHOWN, 1)][:SHOWN]), sep="\n    ")
+    return measured | {f"told, {name}": value for name, value in agreement(said, true).items()}
 
 
 # files
@@ -367,11 +385,12 @@ STUDIES = {
         "light, a tenth known": [*LIGHT, *PAIRS, "data.paired_fraction=0.1", "loss.paired=20"],
         "light, pix2pix": [*LIGHT, *PIX2PIX],
     }, 400, _photographs_and_heat, _heat_without_learning, _of_heat),
-    "lidar": Study("lidar_to_camera", ["a.sensor={rows: 32, fov: [22, -22], azimuth: [0, 80], max_range: 60}"],
-                   ACROSS | ONE_WAY, 400, _drives, _pairs_without_learning, _of_photographs),
-    "poses": Study("lidar_to_camera", [], ACROSS | ONE_WAY, 400, _streets, _pairs_without_learning, _of_photographs),
-    "text": Study("text_to_image", ["b.stretch=[32,48]"], ACROSS | ONE_WAY, 400,
-                  _captions, _words_without_learning, _of_text),
+    "lidar": Study("lidar_to_camera", [], ACROSS | ONE_WAY, 400, _drives, _pairs_without_learning, _of_photographs),
+    "poses": Study("lidar_to_camera", ["a.sensor={rows: 32, fov: [18, -16], azimuth: [0, 64], max_range: 60}"],
+                   ACROSS | ONE_WAY, 400, _streets, _pairs_without_learning, _of_photographs),
+    "text": Study("text_to_image", TEXT, ACROSS | ONE_WAY, 500, _captions, _partners_without_learning, _of_both),
+    "told": Study("image_to_text", TOLD, ONE_WAY, 2000, _captions, _partners_without_learning,
+                  lambda home, config, made: _told(home, config.b.modality, home / "held_out" / "b", made["ab"])),
 }
 
 if __name__ == "__main__":

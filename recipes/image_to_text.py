@@ -1,10 +1,10 @@
-"""Pictures -> captions, at small scale: a small street becomes "two cars and many trees by night".
+"""Pictures -> captions, at small scale: a small street becomes "two cars and one person by night".
 
-Needs   nothing (simulated streets that caption themselves), or --root DIR with DIR/image, DIR/text, equal names a pair
+Needs   nothing (simulated cars and people, captioned), or --root DIR with DIR/image, DIR/text, equal names a pair
 Run     python recipes/image_to_text.py data.paired_fraction=1
 Smoke   python recipes/image_to_text.py --smoke
 Yields  OUT/run (checkpoints, log.jsonl, samples, report.html), OUT/told (the captions, manifest.jsonl, report.html)
-Expect  two CPU cores, twenty minutes or so; not measured yet, the run prints how it went
+Expect  two CPU cores, half an hour or so; short runs count cars and spell badly: docs/across_sensors.md
 """
 import argparse
 import os
@@ -35,15 +35,15 @@ def main() -> None:
     options.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="such as data.paired_fraction=1")
     chosen = options.parse_args()
 
-    # Prepare: every street by day and by night, and what each photograph shows, in words.
+    # Prepare: few cars and people on every street, by day and by night, and what each photograph shows, in words.
     known, held_out, run = chosen.root or chosen.out / "known", chosen.out / "held_out", chosen.out / "run"
     roots = [f"a.root={known / 'image'}", f"b.root={known / 'text'}"]
     config = load_config("image_to_text", [*roots, *(SMOKE if chosen.smoke else []), *chosen.overrides])
     image, text = config.a.modality, config.b.modality
     if not chosen.root:
         size = image.shape[:0:-1]
-        write_captioned(known, 4 if chosen.smoke else 160, seed=1, size=size)
-        write_captioned(held_out, 4 if chosen.smoke else 40, seed=2, size=size)
+        write_captioned(known, 6 if chosen.smoke else 500, seed=1, size=size)
+        write_captioned(held_out, 6 if chosen.smoke else 60, seed=2, size=size)
 
     # Train. An interrupted recipe, run again, goes on where it stopped.
     ended = train(config, run)

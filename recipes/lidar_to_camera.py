@@ -4,7 +4,7 @@ Needs   nothing (simulated streets), or --root DIR with DIR/lidar and DIR/camera
 Run     python recipes/lidar_to_camera.py data.paired_fraction=0.1
 Smoke   python recipes/lidar_to_camera.py --smoke
 Yields  OUT/run (checkpoints, log.jsonl, samples, report.html), OUT/seen (the pictures, manifest.jsonl, report.html)
-Expect  two CPU cores, ten minutes or so; the layout of the street, smeared: see docs/benchmarks.md
+Expect  two CPU cores, fifteen minutes or so; the layout of the street, smeared: see docs/across_sensors.md
 """
 import argparse
 import os
@@ -17,10 +17,11 @@ from mmcycle.config import load_config
 from mmcycle.files import write_json
 from mmcycle.generate.dataset import generate
 from mmcycle.generate.manifest import verify
-from mmcycle.metrics.crossing import attributes_of, baselines, nearness, presence, seen_attributes, whole
+from mmcycle.metrics.crossing import agreement, attributes_of, baselines, masks, nearness, presence, whole
+from mmcycle.metrics.judges import reader
 from mmcycle.report import write_report
 from mmcycle.simulate.mesh import Semantic
-from mmcycle.simulate.street import write_street
+from mmcycle.simulate.paired import write_paired
 from mmcycle.train.trainer import train
 
 SMOKE = ["model.width=8", "model.blocks=1", "model.discriminator_width=8", "train.steps=6", "train.batch_size=2",
@@ -35,18 +36,16 @@ def main() -> None:
     options.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="such as data.paired_fraction=1")
     chosen = options.parse_args()
 
-    # Prepare: what the scanner and the camera of one car see; the scanner's turn is cut to the camera's view.
-    street, held_out = chosen.out / "street", chosen.out / "held_out"
-    sweeps, photos = street / "lidar" / "velodyne", street / "day" / "images"
-    if chosen.root:
-        sweeps, photos = chosen.root / "lidar", chosen.root / "camera"
+    # Prepare: what scanner and camera of one car see, one calibration for all; the turn is cut to the camera's view.
+    known, held_out, run = chosen.root or chosen.out / "known", chosen.out / "held_out", chosen.out / "run"
+    sweeps, photos = known / "lidar", known / "camera"
     roots = [f"a.root={sweeps}", f"b.root={photos}"]
     config = load_config("lidar_to_camera", [*roots, *(SMOKE if chosen.smoke else []), *chosen.overrides])
-    lidar, camera, run = config.a.modality, config.b.modality, chosen.out / "run"
+    lidar, camera = config.a.modality, config.b.modality
     if not chosen.root:
-        height, width = camera.shape[1:]
-        for folder, scenes, seed in ((street, 6 if chosen.smoke else 240, 1), (held_out, 4 if chosen.smoke else 48, 2)):
-            write_street(folder, scenes, seed, ("day", "lidar"), (width, height), sensor=lidar.spec)
+        size = camera.shape[:0:-1]
+        write_paired(known, lidar.spec, 2 if chosen.smoke else 50, seed=1, size=size)
+        write_paired(held_out, lidar.spec, 2 if chosen.smoke else 12, seed=2, size=size)
 
     # Train. An interrupted recipe, run again, goes on where it stopped.
     ended = train(config, run)
@@ -54,18 +53,21 @@ def main() -> None:
         sys.exit(128 + ended.signal)
 
     # Generate. Boxes and labels of points say nothing true of a picture and stay behind; classes and tags go along.
-    source = chosen.root / "lidar" if chosen.root else held_out / "lidar"
+    source = sweeps if chosen.root else held_out / "lidar"
     job = generate(source, chosen.out / "seen", {"lidar": f"{run}:ab"}, labels="class", on_error="quarantine")
     verdict = verify(chosen.out / "seen")
     print(f"{job.done + job.skipped} recordings in {chosen.out / 'seen'}; verify: {verdict.problems or 'good'}")
 
-    # Evaluate on streets never seen: near the true photograph, and does it show what is there?
+    # Evaluate on streets never seen: near the true photograph, and does a judge see in each third what is there?
     if not chosen.root:
-        truth, there = whole(held_out / "day" / "images", camera), {kind.name.lower(): int(kind) for kind in Semantic}
-        made = baselines(whole(sweeps, lidar), whole(photos, camera), whole(held_out / "lidar" / "velodyne", lidar))
-        made |= {"ours": whole(chosen.out / "seen" / "velodyne", camera), "truth": truth}
-        told, true = (presence(folder / "day" / "masks", there) for folder in (street, held_out))
-        measured = nearness(made, truth) | seen_attributes(whole(photos, camera), attributes_of(told), made, true)
+        pictures, truth = whole(photos, camera), whole(held_out / "camera", camera)
+        made = baselines(whole(sweeps, lidar), pictures, whole(source, lidar))
+        made |= {"ours": whole(chosen.out / "seen", camera), "truth": truth}
+        kinds = {kind.name.lower(): int(kind) for kind in Semantic}
+        there = attributes_of(presence(masks(held_out / "masks"), kinds))
+        read = reader(pictures, masks(known / "masks"), steps=20 if chosen.smoke else 800)
+        found = {who: presence(read(shown), kinds) for who, shown in made.items()}
+        measured = nearness(made, truth) | agreement(found, there)
         write_json(run / "metrics.json", measured)
         print("\n".join(f"{name:<26} {value:.3f}" for name, value in measured.items()))
 

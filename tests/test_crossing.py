@@ -11,12 +11,13 @@ from grids import Grid
 from mmcycle.config import Config, from_dict, load_config
 from mmcycle.core.model import CycleModel, generator
 from mmcycle.core.settings import Networks, Objective
-from mmcycle.data.samplers import Domain, known_partners, unpaired_batches
+from mmcycle.data.partners import known_partners
+from mmcycle.data.samplers import Domain, unpaired_batches
 from mmcycle.errors import UserError
 from mmcycle.generate.dataset import generate
 from mmcycle.generate.manifest import read_rows, verify
 from mmcycle.metrics.crossing import (
-    agreement, attributes_of, balanced, baselines, nearness, presence, seen_attributes, whole,
+    agreement, attributes_of, balanced, baselines, masks, nearness, presence, seen_attributes, whole,
 )
 from mmcycle.modalities.image import Image
 from mmcycle.modalities.text import Text
@@ -82,7 +83,7 @@ def test_a_share_of_all_pairs_gives_partners_only(domains):
 
 def test_a_share_of_the_pairs_is_known_and_comes_as_often_as_the_others(domains):
     a, b = domains
-    known = {(a.names[i], b.names[j]) for i, j in known_partners(a, b, 0.3, seed=3).items()}
+    known = {(a.names[i], b.names[j]) for i, (j,) in known_partners(a, b, 0.3, seed=3).items()}
     assert len(known) == 3 and all(stem(x) == stem(y) for x, y in known)
     found = [pair for batch in batches(domains, paired=True, paired_fraction=0.3)
              for pair in zip(batch.names_a, batch.names_b, batch.known.tolist())]
@@ -290,16 +291,17 @@ def test_classifiers_see_in_made_pictures_what_is_there():
     assert found["bright: right"] > 90 and found["bright: wrong"] < 10 and found["attributes: chance"] == 50
 
 
-def test_presence_is_read_from_masks_and_what_decides_too_little_is_not_asked(tmp_path):
-    for index, share in enumerate((0, 4, 5, 20)):
-        mask = np.zeros((10, 10), np.uint8)
-        mask.reshape(-1)[:share] = 13
+def test_presence_is_asked_of_each_third_and_what_decides_too_little_is_not_asked(tmp_path):
+    for index, count in enumerate((0, 4, 5, 20)):
+        mask = np.zeros((10, 30), np.uint8)
+        mask[:2, 10:20] = np.where(np.arange(20).reshape(2, 10) < count, 13, 0)     # of 100 pixels ahead
         Pillow.fromarray(mask).save(tmp_path / f"{index}.png")
-    found = presence(tmp_path, {"car": 13, "road": 0})
-    assert found["car"].tolist() == [0, 0, 1, 1] and found["road"].tolist() == [1, 1, 1, 1]
-    assert list(attributes_of(found)) == ["car"]
+    found = presence(masks(tmp_path), {"car": 13, "road": 0})
+    assert found["car ahead"].tolist() == [0, 0, 1, 1] and found["road ahead"].tolist() == [1, 1, 1, 1]
+    assert not found["car left"].any() and not found["car right"].any()
+    assert list(attributes_of(found)) == ["car ahead"]
     with pytest.raises(UserError, match="holds no masks"):
-        presence(tmp_path / "none", {"car": 13})
+        masks(tmp_path / "none")
 
 
 def test_whole_recordings_are_stacked_by_name(domains):

@@ -8,6 +8,7 @@ import torch
 from command import mmcycle
 from mmcycle.core.settings import Networks
 from mmcycle.errors import RecordingError, UserError
+from mmcycle.modalities.text_nets import bits
 from mmcycle.modalities.text import CODE, Text, edits, nearest_text
 from mmcycle.testing import check_modality
 
@@ -140,3 +141,22 @@ def test_the_command_line_knows_texts(tmp_path):
     assert "text" in mmcycle("modalities").out
     said = mmcycle("check", "text", tmp_path / "x.txt", "length=64")
     assert said.code == 0, said.out
+
+
+def test_bits_under_l1_are_taught_as_by_cross_entropy():
+    z = torch.linspace(-6, 6, 13)[:, None].repeat(1, 2).requires_grad_()
+    truth = torch.tensor([1.0, -1.0]).expand(13, 2)
+    (bits(z) - truth).abs().sum().backward()
+    torch.testing.assert_close(z.grad, torch.sigmoid(z.detach()) - (truth + 1) / 2)     # of the log-odds of a true bit
+    with torch.no_grad():
+        torch.testing.assert_close(bits(z), 2 * torch.sigmoid(z) - 1)
+
+
+def test_a_bit_that_three_of_four_texts_have_ends_as_their_mean_and_not_as_sure():
+    z, truth = torch.zeros(1, requires_grad=True), torch.tensor([1.0, 1.0, 1.0, -1.0])
+    optimiser = torch.optim.SGD([z], 1.0)
+    for _ in range(200):
+        optimiser.zero_grad()
+        (bits(z.expand(4)) - truth).abs().mean().backward()
+        optimiser.step()
+    torch.testing.assert_close(bits(z).detach(), torch.tensor([0.5]))                  # (3 - 1) / 4

@@ -1,6 +1,6 @@
-"""How much of a recording another sensor's picture of it shows: against the true partner, and by what classifiers see.
+"""How much of a recording another sensor's picture of it shows: against the true partner, and by what judges see.
 
-Letters: N recordings, C channels, H W size, K attributes ("person": 0 or 1, "view": day or night ...).
+Letters: N recordings, C channels, H W size. Attributes are such as "car ahead": 0 or 1, "view": day or night.
 """
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +18,7 @@ from mmcycle.modality import Modality
 
 Attributes = Mapping[str, Tensor]               # name -> (N,) whole numbers, 0 or more; -1 where it cannot be told
 RARE = 0.1                                      # of the recordings: what is rarer, or commoner, is not asked for
+SIDES = ("left", "ahead", "right")              # thirds of a picture
 
 
 def whole(root: Path, modality: Modality) -> Tensor:
@@ -33,13 +34,20 @@ def attributes_of(numbers: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
     return {name: values for name, values in found.items() if most[name] <= (1 - RARE) * len(values)}
 
 
-def presence(masks: Path, classes: Mapping[str, int], share: float = 0.05) -> dict[str, np.ndarray]:
-    """Folder of masks, name -> value in them -> name -> (N,), 1 where the class fills `share` of the picture."""
-    pictures = [_mask(path) for path in sorted(masks.glob("*.png"))]
-    if not pictures:
-        raise UserError(f"{masks} holds no masks (.png)")
+def masks(folder: Path) -> Tensor:
+    """The masks of a folder (.png), by name: (N, H, W), the class of each pixel."""
+    paths = sorted(folder.glob("*.png"))
+    if not paths:
+        raise UserError(f"{folder} holds no masks (.png)")
+    return torch.stack([torch.from_numpy(_mask(path)).long() for path in paths])
+
+
+def presence(shown: Tensor, classes: Mapping[str, int], share: float = 0.05) -> dict[str, Tensor]:
+    """Classes of pixels (N, H, W) -> "car left", "car ahead" ...: (N,), 1 where it fills `share` of that third."""
+    thirds = shown.tensor_split(3, dim=2)
     return {
-        name: np.array([int((one == value).mean() >= share) for one in pictures]) for name, value in classes.items()
+        f"{name} {side}": ((third == value).float().mean((1, 2)) >= share).long()
+        for name, value in classes.items() for side, third in zip(SIDES, thirds)
     }
 
 
@@ -103,4 +111,4 @@ def balanced(said: Tensor, truth: Tensor) -> float:
 
 def _mask(path: Path) -> np.ndarray:
     with Image.open(path) as picture:
-        return np.asarray(picture)
+        return np.array(picture)

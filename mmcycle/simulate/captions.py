@@ -65,6 +65,12 @@ def caption(shown: Shown) -> str:
     return f"{_joined(parts) or 'an empty street'} {_LIGHT[shown.view]}"
 
 
+def is_caption(text: str) -> bool:
+    """Whether `caption` would write it, letter for letter but for white space around it."""
+    shown = parse(text)
+    return bool(shown.view) and caption(shown) == text.strip()
+
+
 def parse(text: str) -> Shown:
     """The way back, of any text: what cannot be read is not there, and the first mention of a kind counts."""
     counts = dict.fromkeys(KINDS, 0)
