@@ -4,6 +4,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+import warnings
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -72,6 +73,8 @@ def main() -> NoReturn:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")         # read once, when torch is imported
     debug = "--debug" in sys.argv
     arguments = [word for word in sys.argv[1:] if word != "--debug"]
+    if not debug:
+        warnings.formatwarning = lambda message, *where: f"warning: {message}\n"     # not the line of code that said it
     sys.path.append("")                 # last, so that my_lab.radar:Radar is found here and nothing here hides a library
     try:
         sys.exit(app(arguments, standalone_mode=True, prog_name="mmcycle"))

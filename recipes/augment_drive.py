@@ -5,7 +5,7 @@ Run     python recipes/augment_drive.py --data DIR --like DIR
 Smoke   python recipes/augment_drive.py --smoke
 Yields  OUT/camera (checkpoints, log.jsonl, samples, report.html), OUT/lidar (checkpoints, log.jsonl, report.html),
         OUT/night (image_2, velodyne, labels, label_2, calib, manifest.jsonl, report.html)
-Expect  two CPU cores, half an hour or so; labels and calibration byte for byte; quality not measured yet
+Expect  two CPU cores, half an hour or so; boxes and calibration byte for byte; figures: docs/clips_and_drives.md
 """
 import argparse
 import os

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -100,6 +101,12 @@ def test_every_command_has_a_help_of_its_own(command: str) -> None:
 def test_the_help_lists_every_command() -> None:
     listed = mmcycle("--help").out.partition("Commands:")[2]
     assert set(re.findall(r"^  (\w+)", listed, re.MULTILINE)) == {command.split()[0] for command in COMMANDS}
+
+
+def test_a_warning_is_one_line_without_the_code_that_said_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
+    assert mmcycle("--version").code == 0
+    assert warnings.formatwarning("it is dark", UserWarning, "code.py", 3, "x = 1") == "warning: it is dark\n"
 
 
 def test_the_version_is_that_of_the_package() -> None:

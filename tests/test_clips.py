@@ -19,7 +19,7 @@ from mmcycle.generate.clips import ClipTranslator, joined
 from mmcycle.generate.steadiness import FOLLOW, Steadied, steady_moments
 from mmcycle.generate.tiles import shared_moments
 from mmcycle.generate.translator import Translation, Translator
-from mmcycle.metrics.flicker import clip_flicker, flicker
+from mmcycle.metrics.flicker import clip_flicker, flicker, mean_flicker
 from mmcycle.modality import find_modality
 from tests import tiny_sound
 from tests.tiny_clips import COUNT, FLASHES, FPS, RATE, clicks, clip, film, lag
@@ -99,6 +99,31 @@ def test_facts_carry_the_name_of_their_stream_and_a_sound_that_is_too_loud_is_tu
     loudest = np.abs(sound(open_clip(path)).samples).max()
     assert facts == {"audio.snr_db": 3.0, "audio.level_db": round(-20 * float(np.log10(4 * loudest)), 2)}
     assert abs(np.abs(sound(open_clip(made)).samples).max() - 1) < 1e-3
+
+
+def test_a_clip_is_as_safe_as_its_sound_and_eight_of_its_frames(tmp_path: Path):
+    """Frames 1, 3, 6, 8, 11, 13, 16 and 18 of 20 are looked at; the odd ones have lost everything."""
+    camera, audio = pictures(dark), waves(lambda wave: wave)
+    grid = torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(0))
+    act = camera.act
+    camera.act = lambda raw: act(raw)._replace(samples=lambda count=len(camera.calls): (grid, grid * (count % 2)))
+    path = clip(tmp_path / "a.mp4", film(), clicks())
+    both = joined({"camera": camera, "audio": audio})
+    made = both.perform(both.source.load(path))
+    both.target.save(made.raw, tmp_path / "b.mp4")
+    assert made.raw.safety == {"camera.safety": 0.5}            # the calls count from 1; the fake sound has no samples
+    audio.act = lambda raw: Translation(raw, {}, lambda: (grid[:1], grid[:1]))
+    assert both.perform(both.source.load(path)).raw.safety == {"audio.safety": 1.0}
+
+
+def test_a_judge_of_a_stream_scores_the_frames_of_a_clip(tmp_path: Path):
+    camera, path = pictures(dark), clip(tmp_path / "a.mp4", film(), clicks())
+    act = camera.act
+    camera.act = lambda raw: act(raw)._replace(samples=lambda: (torch.full((3, 4, 4), -0.5), torch.full((3, 4, 4), 0.5)))
+    sure = joined({"camera": camera}, judges={"camera": "test_safety:judge"})     # dark, then bright
+    made = sure.perform(sure.source.load(path))
+    sure.target.save(made.raw, tmp_path / "b.mp4")
+    assert made.raw.safety == {"camera.safety": 0.0}
 
 
 def test_a_clip_that_lacks_a_stream_to_be_translated_is_refused_by_name(tmp_path: Path):
@@ -241,6 +266,17 @@ def test_flicker_of_a_still_film_goes_down_as_smoothing_goes_up():
         assert abs(ratio - (1 - smooth) / (1 + smooth) ** 0.5) < 0.03
 
 
+def test_smoothing_does_not_bring_back_the_grain_that_a_darker_translation_has_lost():
+    rng = np.random.default_rng(0)
+    grainy = [np.clip(120 + rng.normal(0, 2, (24, 32, 3)), 0, 255).round().astype(np.uint8) for _ in range(24)]
+    made = [np.clip(frame * 0.3 + 10, 0, 255).round().astype(np.uint8) for frame in grainy]
+    steadied = Steadied(0.8)
+    shown = [steadied(before, after) for before, after in zip(grainy, made)]
+    bare, smooth = (flicker(grainy[8:], one[8:]) for one in (made, shown))
+    assert bare.translated < 0.4 * bare.source                  # three tenths of it, and rounding
+    assert smooth.translated < 0.5 * smooth.source
+
+
 def test_smoothing_leaves_no_ghosts_where_the_film_moves():
     moving = []
     for step in range(12):
@@ -294,6 +330,14 @@ def test_a_noisy_translation_of_a_still_clip_flickers_less_when_it_is_steadied(t
     steadied = clip_flicker(path, translated(joined({"camera": camera}), path)[0])
     assert raw.source < 1 and raw.still > 0.95
     assert steadied.translated < 0.4 * raw.translated
+
+
+def test_clips_that_never_stand_still_do_not_spoil_the_mean(tmp_path: Path):
+    still = clip(tmp_path / "still.mp4", film(flashes=()))
+    wild = clip(tmp_path / "wild.mp4", [np.full((32, 48, 3), 255 * (step % 2), np.uint8) for step in range(6)])
+    assert mean_flicker([(still, still), (wild, wild)]) == clip_flicker(still, still)
+    nothing = mean_flicker([(wild, wild)])
+    assert nothing.still == 0 and np.isnan(nothing.translated) and mean_flicker([]).still == 0
 
 
 def test_a_long_clip_needs_no_more_memory_than_a_short_one(tmp_path: Path):

@@ -9,7 +9,9 @@ from PIL import Image
 
 from command import mmcycle, refused
 from mmcycle.errors import UserError
+from mmcycle.simulate.crew import share_out
 from mmcycle.simulate.mesh import Semantic
+from mmcycle.simulate.progress import counted
 from mmcycle.simulate.scene import street
 
 pytest.importorskip("open3d")
@@ -130,6 +132,16 @@ def test_two_processes_write_the_bytes_of_one(drive_folder, tmp_path):
     assert files_of(tmp_path / "two") == files_of(tmp_path / "one")
 
 
+def test_two_processes_tell_of_every_moment_and_a_hundred_are_told_in_twenty_lines(capsys):
+    told = []
+    share_out(abs, range(6), 2, lambda done, total: told.append((done, total)), before=3)
+    assert told == [(done, 9) for done in range(4, 10)]
+    with counted("moments") as tell:
+        share_out(abs, range(100), 1, tell)
+    lines = capsys.readouterr().err.splitlines()
+    assert (len(lines), lines[0], lines[-1]) == (20, "5/100 moments", "100/100 moments")
+
+
 def test_a_signal_stops_a_drive_after_the_moment_in_hand_and_the_same_line_goes_on(drive_folder, tmp_path, monkeypatch):
     written, options = [], ("--moments", 3, "--spacing", 6, "--seed", 1, "--view", "none", "--sensor", "vlp-16")
 
@@ -141,10 +153,11 @@ def test_a_signal_stops_a_drive_after_the_moment_in_hand_and_the_same_line_goes_
         patch.setattr(mmcycle_drive, "write_sweep", lambda swept, *files: (write_sweep(swept, *files), stopped(*files)))
         said = mmcycle("simulate", "drive", tmp_path / "out", *options)
     assert said.code == 128 + signal.SIGTERM and len(written) == 1
-    assert said.err == "mmcycle: stopped by SIGTERM after the item in hand; run the same line again to go on\n"
+    stopped_by = "mmcycle: stopped by SIGTERM after the item in hand; run the same line again to go on\n"
+    assert said.err == f"1/3 moments\n{stopped_by}"
     assert not [name for name in files_of(tmp_path / "out") if ".tmp-" in name]
     again, whole = (mmcycle("simulate", "drive", tmp_path / name, *options) for name in ("out", "whole"))
-    assert (again.code, again.out) == (0, f"{tmp_path}/out: 3 moments (lidar)\n")
+    assert again == (0, f"{tmp_path}/out: 3 moments (lidar)\n", "2/3 moments\n3/3 moments\n")
     assert whole.code == 0 and files_of(tmp_path / "out") == files_of(tmp_path / "whole")
 
 

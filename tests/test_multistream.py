@@ -326,6 +326,17 @@ def test_the_sound_of_a_clip_alone_is_translated_into_copies(clips: Path, models
         generate(clips, tmp_path / "wrong", {"audio": models["camera"]})
 
 
+def test_the_clip_whose_labels_are_safest_is_kept(clips: Path, models: dict[str, str], tmp_path: Path) -> None:
+    runs = {stream: models[stream] for stream in ("camera", "audio")}
+    generate(clips, tmp_path / "all", runs)
+    scores = {row.key: min(row.params[f"{stream}.safety"] for stream in runs) for row in read_rows(tmp_path / "all")}
+    job = generate(clips, tmp_path / "best", runs, keep_best=0.5)
+    (kept,) = read_rows(tmp_path / "best")
+    left_out = json.loads((tmp_path / "best/left_out.jsonl").read_text())
+    assert job.done == 2 and kept.key == max(scores, key=scores.get) and verify(tmp_path / "best").ok
+    assert (left_out["key"], left_out["safety"]) == min(scores.items(), key=lambda item: item[1])
+
+
 def test_how_smooth_a_film_is_can_be_said_and_belongs_to_the_job(clips: Path, models: dict[str, str], tmp_path: Path) -> None:
     from command import mmcycle, refused
     from tiny_clips import clip, clicks, film

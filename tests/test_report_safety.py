@@ -89,6 +89,7 @@ def test_what_was_left_out_is_counted_drawn_and_listed_the_worst_first(tmp_path)
         write_report(data_set(tmp_path, [0.5, 0.6, 0.7], gone, keep_best=0.2, judges={"image": "my_lab.nets:judge"}))
     )
     text = " ".join(page.text.split())
+    assert "the one that agrees least with its source." in text and "The one that agrees most." in text
     assert "done 3 of 17 left out 14 the least safe" in text and "keep_best 0.2" in text
     assert "agreement of my_lab.nets:judge, before and after" in text and "the lowest is 0.5" in text
     assert "record safety gone13 copy 1 0.17 gone12 0.18" in text and "gone2 " in text and "gone1 " not in text

@@ -70,7 +70,7 @@ def test_the_streams_of_a_record_stand_in_one_figure_each_beside_its_translation
     assert len(page.all("canvas")) == len(page.all("audio")) == 2
     camera = [one for one in page.all("img") if (one["alt"] or "").endswith("000000, camera")]
     assert coloured(camera[0]["src"])[0] > 150 and coloured(camera[1]["src"])[2] > 150
-    for told in ("camera · source", "walk · translated", "rear copied", "1 of 1 translated records.", "snr 5 dB"):
+    for told in ("camera · source", "walk · translated", "rear copied", "1 of 1 translated records.", "audio: snr 5 dB"):
         assert told in page.text, told
     assert "· x 1" not in page.text                              # a fact of another stream
 
@@ -136,6 +136,14 @@ def test_a_small_clip_is_a_player_above_its_spectrogram(filmed: Path) -> None:
     assert len(page.all("script")) == 1
 
 
+def test_numbers_that_frames_and_sound_both_have_are_told_by_stream(filmed: Path) -> None:
+    out = manifest(filmed, [{"camera": entry("dog.mp4"), "audio": entry("dog.mp4")}])
+    row = json.loads((out / "manifest.jsonl").read_text())
+    row["params"] |= {"camera.safety": 0.75, "audio.safety": 0.5, "camera.smooth": 0.8}
+    write_rows(out / "manifest.jsonl", [row])
+    assert "snr 5 dB · camera safety 0.75 · audio safety 0.5 · smooth 0.8" in " ".join(Page(write_report(out)).text.split())
+
+
 def test_a_large_clip_is_six_of_its_frames_and_its_sound(filmed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mmcycle.report.films.LARGEST", 100)
     page = Page(write_report(manifest(filmed, [{"camera": entry("dog.mp4"), "audio": entry("dog.mp4")}])))
@@ -186,6 +194,28 @@ def test_a_browser_reads_the_length_of_an_embedded_clip(filmed: Path, tmp_path: 
         tab.until("[...document.querySelectorAll('video')].every(one => one.duration > 0)")
         found = tab.tell("[...document.querySelectorAll('video')].map(one => [one.duration, one.videoWidth])")
     assert len(found) == 2 and all(width == 48 and 0.75 < length < 0.95 for length, width in found), found
+
+
+def test_source_and_translation_of_a_film_run_together_and_one_of_them_is_heard(filmed: Path, tmp_path: Path) -> None:
+    page = write_report(manifest(filmed, [{"camera": entry("dog.mp4"), "audio": entry("dog.mp4")}]))
+    assert "The film beside the one that you play runs along, silent." in page.read_text()
+    with browser(tmp_path / "profile") as tab:
+        tab.open(page)
+        if not tab.tell("document.createElement('video').canPlayType('video/mp4; codecs=\"avc1.42E01E\"')"):
+            pytest.skip("this Chromium plays no H.264")
+        tab.until("[...document.querySelectorAll('video')].every(one => one.readyState > 1)")
+        tab.tell("window.films = [...document.querySelectorAll('video')]; films.forEach(one => one.loop = true)")
+        tab.tell("films[1].play()")
+        tab.until("films.every(one => one.currentTime > 0.1) && films[0].muted && !films[1].muted")
+        tab.tell("films[0].muted = false")                  # listen to the other one
+        tab.until("!films[0].paused && !films[1].paused && films[1].muted")
+        tab.tell("films[0].pause()")
+        tab.until("films.every(one => one.paused)")
+        tab.tell("films[0].currentTime = 0.4")
+        tab.until("films.every(one => Math.abs(one.currentTime - 0.4) < 0.05)")
+        tab.tell("films[1].play()")                         # now this one is started, and heard
+        tab.until("films.every(one => !one.paused) && films[0].muted && !films[1].muted")
+        assert not tab.complaints
 
 
 # Shards

@@ -39,15 +39,23 @@ class Part(NamedTuple):
         return labels.copy_name(path, copy)
 
 
-def parts_of(record: Record, translators: Mapping[str, Translates], smooth: float = SMOOTH) -> list[Part]:
-    """The files of a record; UserError for one that its translators do not read. smooth: who performs must say it."""
+def parts_of(
+    record: Record, translators: Mapping[str, Translates], smooth: float = SMOOTH,
+    judges: Mapping[str, str] | None = None,
+) -> list[Part]:
+    """The files of a record; UserError for one that its translators do not read.
+
+    Who performs says smooth and judges.
+    """
     lying: dict[str, list[str]] = defaultdict(list)
     for stream, path in record.streams.items():
         lying[path].append(stream)
-    return [_part(path, tuple(streams), translators, smooth) for path, streams in lying.items()]
+    return [_part(path, tuple(streams), translators, smooth, judges or {}) for path, streams in lying.items()]
 
 
-def _part(path: str, streams: tuple[str, ...], translators: Mapping[str, Translates], smooth: float) -> Part:
+def _part(
+    path: str, streams: tuple[str, ...], translators: Mapping[str, Translates], smooth: float, judges: Mapping[str, str]
+) -> Part:
     acting = {stream: translators[stream] for stream in streams if stream in translators}
     if not acting:
         return Part(path, streams, None)
@@ -57,7 +65,7 @@ def _part(path: str, streams: tuple[str, ...], translators: Mapping[str, Transla
     if path.lower().endswith(SUFFIXES) and set(streams) <= set(IN_A_CLIP):
         from mmcycle.generate.clips import joined
 
-        whole = joined({stream: acting.get(stream) for stream in IN_A_CLIP}, smooth)
+        whole = joined({stream: acting.get(stream) for stream in IN_A_CLIP}, smooth, judges)
         return Part(path, streams, whole, joint=True)
     if len(streams) > 1:
         raise UserError(f"{path}: holds the streams {' and '.join(streams)}; only a clip ({', '.join(SUFFIXES)}) is "

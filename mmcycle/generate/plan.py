@@ -70,7 +70,7 @@ def plan_generation(
     clips = _check_streams(collection, translators, smooth)
     versions = _versions((*LIBRARIES, "av")) if clips else task.versions
     judges = judges_of(judge, translators)
-    check_comparable(keep_best, clips, judges, translators)
+    check_comparable(keep_best, judges, translators)
     task = replace(task, versions=versions, shared=_check_shared(collection, translators), judges=judges)
     _check_labels(collection, translators, labels)
     tables = tuple(name for name in collection.tables if not _is_our_own(source, name)) if labels == "keep" else ()

@@ -57,14 +57,10 @@ def judges_of(judge: str | None, translators: Mapping[str, Translates]) -> dict[
     return {stream: name}
 
 
-def check_comparable(
-    keep_best: float, clips: bool, judges: Mapping[str, str], translators: Mapping[str, Translates]
-) -> None:
+def check_comparable(keep_best: float, judges: Mapping[str, str], translators: Mapping[str, Translates]) -> None:
     """Choosing the best needs a score of every item."""
     if keep_best == 1:
         return
-    if clips:
-        raise UserError("keep_best needs a score of each recording, and clips have none; keep all of them")
     for stream, one in translators.items():
         if stream not in judges and type(one.source) is not type(one.target):
             sensors = f"{type(one.source).__name__} and {type(one.target).__name__}"

@@ -190,7 +190,7 @@ def _translate(
         seed = item_seed(task.seed, record.key, copy)
         strength = strength_of(task, seed, copy)
         raws, facts, samples = {}, {}, {}
-        for part in parts_of(record, translators, task.smooth):
+        for part in parts_of(record, translators, task.smooth, task.judges):
             if part.translator is not None:
                 act, raw = part.translator.perform, loaded.raws[part.path]
                 made = _attempt(task, part.name, part.path, "translated", lambda: act(raw, strength, seed))
@@ -232,6 +232,8 @@ def _write(task: Task, translators: dict[str, Translates], record: Record, copy:
     for part in parts:
         safety |= _safety(task, part, item.samples[part.path]) if part.path in item.samples else {}
     outputs = {part.path: _write_part(task, part, copy, item) for part in parts}
+    for part in (one for one in parts if one.joint):        # known once all of its frames are written
+        safety |= item.raws[part.path].safety
     streams = {
         stream: Output(source=relative, source_sha256=item.hashes[relative], output=outputs[relative][0],
                        sha256=outputs[relative][1], translated=stream in translators)

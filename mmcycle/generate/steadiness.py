@@ -19,6 +19,7 @@ from mmcycle.generate.tiles import shared_moments
 FOLLOW = 0.1                                # share that each frame has in the moments of instance norm
 STILL = 6.0                                 # levels of 255: where the film differs by this, smoothing fades to a third
 NEIGHBOURS = 5                              # pixels: the side of the square over which that is averaged
+FAINT = 0.05                                # levels of 255, squared: grain below it is kept as it is
 CUT = 30.0                                  # levels of 255, mean of a frame: it shows another scene
 
 
@@ -36,15 +37,16 @@ class Steadied:
 
     def __call__(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
         """(H, W, 3) uint8 of the film and of its translation -> the translation to be shown, likewise."""
-        x, y = _levels(before), _levels(after)
-        change = y - x
+        film, made = _levels(before), _levels(after)
+        x, change = film, made - film
         if self.seen is not None:
             moved = (x - self.seen).abs().amax(0, keepdim=True)
             moved = F.avg_pool2d(moved, NEIGHBOURS, 1, NEIGHBOURS // 2, count_include_pad=False)
             kept = self.smooth * (-(moved / STILL).square()).exp()
             x, change = torch.lerp(x, self.seen, kept), torch.lerp(change, self.change, kept)
         self.seen, self.change = x, change
-        shown = (_levels(before) + change).round().clamp(0, 255).to(torch.uint8)
+        steady, grain = x + change, film - x
+        shown = (steady + _gain(grain, made - steady) * grain).round().clamp(0, 255).to(torch.uint8)
         return rearrange(shown, "c h w -> h w c").contiguous().numpy()
 
 
@@ -66,6 +68,18 @@ def steady_moments(network: nn.Module) -> Iterator[Callable[[np.ndarray], None]]
             last = pixels
 
         yield show
+
+
+def _gain(grain: Tensor, made: Tensor) -> Tensor:
+    """How much of the film's grain the translation shows, (1, H, W) in [0, 1]: the slope of one over the other nearby.
+
+    Smoothing the change alone would bring all of it back: a night made of a day has less, for it is darker.
+    """
+    def mean(z: Tensor) -> Tensor:
+        return F.avg_pool2d(z.mean(0, keepdim=True), NEIGHBOURS, 1, NEIGHBOURS // 2, count_include_pad=False)
+
+    common = mean(made * grain) - mean(made) * mean(grain)
+    return ((common + FAINT) / (mean(grain.square()) - mean(grain).square() + FAINT)).clamp(0, 1)
 
 
 def _levels(pixels: np.ndarray) -> Tensor:

@@ -1,7 +1,9 @@
 """Flicker: how much a translated film changes from frame to frame where the film itself does not."""
 from collections.abc import Iterable, Iterator
 from itertools import zip_longest
+from math import nan
 from pathlib import Path
+from statistics import fmean
 from typing import NamedTuple
 
 import numpy as np
@@ -33,6 +35,13 @@ class Flicker(NamedTuple):
 def clip_flicker(source: Path, translated: Path) -> Flicker:
     """Of two files with the same frames; two frames of each are in memory."""
     return flicker(*((frame.pixels for frame in frames(open_clip(path))) for path in (source, translated)))
+
+
+def mean_flicker(films: Iterable[tuple[Path, Path]]) -> Flicker:
+    """Of (source, translated) files, the mean over those that stand still somewhere; NaN and 0 where none does."""
+    found = [clip_flicker(*both) for both in films]
+    found = [one for one in found if one.still > 0]
+    return Flicker(*(fmean(column) for column in zip(*found))) if found else Flicker(nan, nan, 0.0)
 
 
 def flicker(source: Iterable[np.ndarray], translated: Iterable[np.ndarray]) -> Flicker:

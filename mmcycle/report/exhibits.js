@@ -201,9 +201,19 @@ function pixel(red, green, blue) {
   return (255 << 24 | Math.round(blue) << 16 | Math.round(green) << 8 | Math.round(red)) >>> 0;
 }
 
-// Players. One at a time; a line on the picture above shows where it is, a click on the picture goes there.
+// Players. One at a time is heard; a line on the picture above shows where it is, a click on the picture goes there.
+// The film beside it runs along without its sound, so that source and translation can be compared as they move.
+
+let heard = null;                                   // the player that was started, or turned up, last
+const hushed = new WeakSet();                       // those that are silent because the one beside them is heard
+function hush(player) {
+  if (!player.muted) hushed.add(player);
+  player.muted = true;
+}
 
 document.querySelectorAll("audio, video").forEach(player => {
+  const beside = player.matches("video") ? [...player.closest(".pair").querySelectorAll("video")] : [];
+  const twin = beside.find(other => other !== player);
   const side = player.closest(".side");
   const frame = side.querySelector(".frame:has(.strip)") || player.matches("audio") && side.querySelector(".frame");
   const line = frame && frame.querySelector("i");
@@ -212,11 +222,28 @@ document.querySelectorAll("audio, video").forEach(player => {
     if (!player.paused) requestAnimationFrame(follow);
   };
   player.addEventListener("play", () => {
-    document.querySelectorAll("audio, video").forEach(other => other === player || other.pause());
     if (line) line.hidden = false;
     follow();
+    if (twin && twin === heard && !twin.paused) return;             // it was started by the other one
+    heard = player;
+    document.querySelectorAll("audio, video").forEach(other => other === player || other === twin || other.pause());
+    if (!twin) return;
+    if (hushed.delete(player)) player.muted = false;
+    hush(twin);
+    twin.currentTime = player.currentTime;
+    twin.play();
   });
-  player.addEventListener("seeked", follow);
+  player.addEventListener("pause", () => twin && !player.ended && twin.pause());
+  player.addEventListener("volumechange", () => {
+    if (!twin || player.muted || heard === player) return;
+    heard = player;
+    hushed.delete(player);
+    hush(twin);
+  });
+  player.addEventListener("seeked", () => {
+    follow();
+    if (twin && Math.abs(twin.currentTime - player.currentTime) > 0.1) twin.currentTime = player.currentTime;
+  });
   if (frame) frame.addEventListener("click", event => {
     const box = frame.getBoundingClientRect();
     if (player.duration) player.currentTime = player.duration * (event.clientX - box.left) / box.width;

@@ -1,6 +1,6 @@
 """Records and their translations side by side: which are shown, stream by stream, with what is known of each."""
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -186,9 +186,10 @@ def _facts(params: Mapping[str, Any], streams: Sequence[str]) -> tuple[str, ...]
     """What the manifest tells of this translation: its strength if it is not 1, and "audio.snr_db" as "snr 7.5 dB"."""
     strength = number(params.get("strength"))
     told = [f"strength {short(strength)}"] if math.isfinite(strength) and strength != 1 else []
-    own = {inner: number(value) for stream, inner, value in
-           ((*str(name).partition(".")[::2], value) for name, value in params.items()) if stream in streams}
-    told += [measured(name, value) for name, value in own.items() if math.isfinite(value)]
+    own = [(*str(name).partition(".")[::2], number(value)) for name, value in params.items()]
+    own = [one for one in own if one[0] in streams and math.isfinite(one[2])]
+    times = Counter(name for _, name, _ in own)             # frames and sound may both have one of a name
+    told += [measured(name if times[name] == 1 else f"{stream} {name}", value) for stream, name, value in own]
     return tuple(told[:FACTS])
 
 

@@ -18,7 +18,7 @@ from numpy.random import Generator
 from PIL import Image, ImageDraw
 
 from mmcycle.data.clip_writer import BIT_RATE, BLOCK, OPTIONS, encoder_for
-from mmcycle.data.samplers import seed_of
+from mmcycle.data.seeds import seed_of
 from mmcycle.errors import UserError, need
 from mmcycle.files import write_atomic, write_json
 from mmcycle.simulate.noises import NOISES, make_noise

@@ -29,11 +29,13 @@ def street(
 ) -> None:
     """Streets, ray-cast, each from one place: exact pairs, semantic masks and boxes, labelled sweeps."""
     from mmcycle.modality import find_modality
+    from mmcycle.simulate.progress import counted
     from mmcycle.simulate.street import write_street
 
     wanted = tuple(views.split(","))
     spec = find_modality("lidar")(sensor=sensor).spec if "lidar" in wanted else None
-    write_street(out, scenes, seed, wanted, _pixels(size), workers, spec, mode, captions)
+    with counted("scenes") as tell:
+        write_street(out, scenes, seed, wanted, _pixels(size), workers, spec, mode, captions, tell)
     print(f"{out}: {scenes} scenes ({views})")
 
 
@@ -51,9 +53,11 @@ def drive(
     """A drive along one street: camera, LiDAR, labels, calibration and poses, moment by moment, as KITTI has them."""
     from mmcycle.modality import find_modality
     from mmcycle.simulate.drive import write_drive
+    from mmcycle.simulate.progress import counted
 
     spec = find_modality("lidar")(sensor=sensor).spec
-    write_drive(out, spec, moments, spacing, seed, view, _pixels(size), mode, workers)
+    with counted("moments") as tell:
+        write_drive(out, spec, moments, spacing, seed, view, _pixels(size), mode, workers, tell)
     print(f"{out}: {moments} moments ({'lidar' if view == 'none' else f'{view}, lidar'})")
 
 

@@ -9,27 +9,35 @@ from itertools import islice
 
 from mmcycle.errors import MmcycleError
 from mmcycle.interruption import Interrupted, signals
+from mmcycle.simulate.progress import Tell, unsaid
 
 
-def share_out(work: Callable[[int], None], items: Sequence[int], workers: int) -> None:
+def share_out(
+    work: Callable[[int], None], items: Sequence[int], workers: int, tell: Tell = unsaid, before: int = 0
+) -> None:
     """Do every item, in this process or, where there are enough items for all, in `workers` others.
 
-    After a signal, items in hand are finished, then Interrupted is raised. MmcycleError where a process died.
+    `tell` hears after each how many are done, of how many; `before` of them were there already. After a signal, items in
+    hand are finished, then Interrupted is raised. MmcycleError where a process died.
     """
     with signals() as caught:
         if workers == 1 or len(items) < 2 * workers:
-            left = iter(items)
-            while not caught and (item := next(left, None)) is not None:
+            for done, item in enumerate(items, before + 1):
+                if caught:
+                    break
                 work(item)
+                tell(done, before + len(items))
         else:
-            _in_processes(work, items, workers, caught)
+            _in_processes(work, items, workers, caught, lambda done: tell(before + done, before + len(items)))
     if caught:
         name = signal.Signals(caught[0]).name
         raise Interrupted(caught[0], f"stopped by {name} after the item in hand; run the same line again to go on")
 
 
-def _in_processes(work: Callable[[int], None], items: Sequence[int], workers: int, caught: list[int]) -> None:
-    left, flying = iter(items), set[Future]()
+def _in_processes(
+    work: Callable[[int], None], items: Sequence[int], workers: int, caught: list[int], tell: Callable[[int], None]
+) -> None:
+    left, flying, finished = iter(items), set[Future](), 0
     context = multiprocessing.get_context("spawn")
     try:
         with ProcessPoolExecutor(workers, mp_context=context, initializer=_leave_signals_to_the_parent) as pool:
@@ -41,6 +49,8 @@ def _in_processes(work: Callable[[int], None], items: Sequence[int], workers: in
                 done, flying = wait(flying, return_when=FIRST_COMPLETED)
                 for future in done:
                     future.result()
+                    finished += 1
+                    tell(finished)
     except BrokenProcessPool as error:
         told = "a worker died; what is done is kept, run the same line again, with fewer --workers"
         raise MmcycleError(told) from error

@@ -23,6 +23,7 @@ from mmcycle.simulate.crew import share_out
 from mmcycle.simulate.mesh import Semantic
 from mmcycle.simulate.objects import kitti_lines
 from mmcycle.simulate.plan import Plan
+from mmcycle.simulate.progress import Tell, unsaid
 from mmcycle.simulate.scanner import Pose, Scanner, Sensor, boxes_seen, check_mode, directions, sensed
 from mmcycle.simulate.scene import Scene, street
 from mmcycle.simulate.street import SIDES, agreed, described, noise_of, seed_of, write_image
@@ -70,17 +71,19 @@ def write_drive(
     size: tuple[int, int] = (480, 160),
     mode: str = "ideal",
     workers: int = 1,
+    tell: Tell = unsaid,
 ) -> None:
     """Write the missing moments of a drive; moment i depends on (seed, i) and the order alone, so it resumes.
 
-    view: of the camera, "none" for a drive without; mode: of the scanner, one of `scanner.MODES`.
+    view: of the camera, "none" for a drive without; mode: of the scanner, one of `scanner.MODES`;
+    tell: see `share_out`.
     """
     order = Order(Path(out), sensor, steps, float(spacing), seed, view, (int(size[0]), int(size[1])), mode)
     _check(order)
     need("open3d", "Simulating a drive")
     _announce(order, drive(_road(seed), steps, order.spacing, seed))
     missing = [index for index in range(steps) if not all(path.exists() for path in order.files(index).values())]
-    share_out(partial(_write_moment, order), missing, workers)
+    share_out(partial(_write_moment, order), missing, workers, tell, steps - len(missing))
 
 
 def drive(scene: Scene, steps: int, spacing_m: float, seed: int = 0) -> list[Pose]:

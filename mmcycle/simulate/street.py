@@ -27,6 +27,7 @@ from mmcycle.simulate.camera import Camera, Photograph, photographs
 from mmcycle.simulate.captions import Shown, caption
 from mmcycle.simulate.crew import share_out
 from mmcycle.simulate.mesh import Semantic
+from mmcycle.simulate.progress import Tell, unsaid
 from mmcycle.simulate.scanner import Pose, Sensor, boxes_seen, check_mode, scan
 from mmcycle.simulate.scene import street
 from mmcycle.simulate.sweep import write_boxes, write_sweep
@@ -80,6 +81,7 @@ def write_street(
     sensor: Sensor | None = None,
     mode: str = "ideal",
     captions: bool = False,
+    tell: Tell = unsaid,
 ) -> None:
     """Write the missing scenes; finished ones are left as they are, so the same line again resumes.
 
@@ -87,14 +89,14 @@ def write_street(
     With it, the streets are those of `street(seed, around=True)`.
 
     Scene i depends on (seed, i) alone: the first ten of a hundred are the ten of ten. A folder that holds another
-    street is refused.
+    street is refused. tell: see `share_out`.
     """
     order = Order(Path(out), seed, tuple(views), (int(size[0]), int(size[1])), sensor, mode, captions)
     _check(order, scenes, workers)
     need("open3d", "Simulating a street")
     _announce(order, scenes)
     missing = [index for index in range(scenes) if not all(path.exists() for path in order.files(index).values())]
-    share_out(partial(write_scene, order), missing, workers)
+    share_out(partial(write_scene, order), missing, workers, tell, scenes - len(missing))
 
 
 def write_scene(order: Order, index: int) -> None:
