@@ -1,28 +1,33 @@
 """Simulated -> real sweeps: does a segmenter learn more from translated sweeps than from the simulator's own?
 
-    python benchmarks/lidar_segmentation.py DATA --out OUT [KEY=VALUE ...] [--translators 0 1 2] [--seeds 0 1 2 3 4]
+    python benchmarks/lidar_segmentation.py DATA --out OUT [KEY=VALUE ...] [--arms NAME ...] [--rounds N]
 
 DATA holds 0.npz, 1.npz ...: consecutive sweeps of SemanticKITTI as range images of 64 x 1024 with `label` 0 to 19. The
 translator hears of frames 0 to 9, without labels; tested on frames 14 to 20 of the same street, later. Labelled: 24
 simulated streets, scanned on the same grid by an ideal sensor. KEY=VALUE changes the translator's config.
 
-Two placebos must not help: a translator that heard of other simulated streets in the place of real ones, and ours with
-each sweep's labels given to another sweep.
+The headline is "ours and simulator + classic": half of the frames translated, half as the simulator made them, and on
+all of them the usual augmentation, so that holes at random are in every arm that it is compared with: the same of the
+simulator alone, of the sensor calibrated by hand, and of a translator that heard of other simulated streets in the
+place of real ones, the placebo. Another placebo: ours with each sweep's labels given to another sweep. `--rounds 1`
+goes on: the network labels the sweeps that were heard, the surest half of each class is added, and a new one is taught
+(class-balanced self-training, Zou et al. 2018), in every arm alike. Chosen on task seed 100 and frames 10 to 13.
 """
 import argparse
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 from scans import scanned, taught
 from torch import Tensor
 
 from mmcycle.files import write_json
 from mmcycle.generate.translator import Translator
-from mmcycle.metrics.downstream import gap_closed, interval, overlaps, segmenter, sign_flip
+from mmcycle.metrics.downstream import Segmenter, gap_closed, interval, overlaps, segmenter, sign_flip
 from mmcycle.modalities.lidar_sensor import preset
 from mmcycle.modalities.range_files import RangeImage, read_range_image, write_range_image
 from mmcycle.simulate.mesh import Semantic
@@ -32,11 +37,14 @@ GRID = preset("hdl-64e-spherical")
 CLASSES = ("ground", "vehicle", "structure", "vegetation")
 REAL = {9: 0, 10: 0, 11: 0, 12: 0, 17: 0, 1: 1, 4: 1, 5: 1, 13: 2, 14: 2, 18: 2, 19: 2, 15: 3, 16: 3}     # learning map
 SIMULATED = {
-    Semantic.ROAD: 0, Semantic.SIDEWALK: 0, Semantic.TERRAIN: 0, Semantic.CAR: 1, Semantic.BUILDING: 2, Semantic.FENCE: 2,
-    Semantic.POLE: 2, Semantic.TRAFFIC_LIGHT: 2, Semantic.TRAFFIC_SIGN: 2, Semantic.VEGETATION: 3,
+    Semantic.ROAD: 0, Semantic.SIDEWALK: 0, Semantic.TERRAIN: 0, Semantic.CAR: 1, Semantic.BUILDING: 2,
+    Semantic.FENCE: 2, Semantic.POLE: 2, Semantic.TRAFFIC_LIGHT: 2, Semantic.TRAFFIC_SIGN: 2, Semantic.VEGETATION: 3,
 }
 STREETS, OTHERS, ADAPT, TEST = range(24), range(24, 34), range(10), range(14, 21)
 STEPS, BATCH, WINDOW = 300, 4, 256
+SUREST = 0.5                        # share of each class that a network is believed, about sweeps without labels
+HEADLINE, CLASSIC = "ours and simulator + classic", "classic augmentation"
+PLACEBO, ORACLE = "placebo and simulator + classic", "real labels (oracle)"
 
 
 class Frames(NamedTuple):
@@ -71,35 +79,38 @@ def frames(paths: list[Path], table: dict[int, int]) -> Frames:
 
 
 def features(metres: Tensor) -> Tensor:
-    """(N, H, W) -> (N, 4, H, W / 2): log range, distance on the ground, height, return. No x, no y: any heading will do."""
+    """(N, H, W) -> (N, 4, H, W / 2): log range, distance on the ground, height, return; no x or y: any heading fits."""
     metres = metres[..., ::2]
     up = torch.deg2rad(torch.tensor(GRID.elevations))[:, None]
     there = (metres > 0).float()
-    return torch.stack([(metres + 1).log() / 2, metres * up.cos() / 20, (metres * up.sin() + 1.7) / 2, there], 1) * there[:, None]
+    far, height = metres * up.cos() / 20, (metres * up.sin() + 1.7) / 2
+    return torch.stack([(metres + 1).log() / 2, far, height, there], 1) * there[:, None]
 
 
 Batches = Callable[[int], tuple[Tensor, Tensor]]
+Draw = Callable[[np.random.Generator], Frames]
 
 
-def batches(source: Callable[[np.random.Generator], Frames], seed: int) -> Batches:
+def batches(source: Draw, seed: int) -> Batches:
     """Step -> windows that begin anywhere around, of frames that `source` draws."""
     def batch(step: int) -> tuple[Tensor, Tensor]:
         rng = np.random.default_rng((seed, step))
         drawn = source(rng)
         x, y = features(drawn.metres), drawn.classes[..., ::2]
         columns = [(torch.arange(WINDOW) + int(rng.integers(x.shape[-1]))) % x.shape[-1] for _ in x]
-        return torch.stack([one[..., c] for one, c in zip(x, columns)]), torch.stack([one[..., c] for one, c in zip(y, columns)])
+        x, y = (torch.stack([one[..., c] for one, c in zip(whole, columns)]) for whole in (x, y))
+        return x, y
     return batch
 
 
-def drawing(pool: Frames) -> Callable[[np.random.Generator], Frames]:
+def drawing(pool: Frames) -> Draw:
     def draw(rng: np.random.Generator) -> Frames:
         rows = torch.from_numpy(rng.integers(len(pool.metres), size=BATCH))
         return Frames(pool.metres[rows], pool.classes[rows])
     return draw
 
 
-def classic(source: Callable[[np.random.Generator], Frames]) -> Callable[[np.random.Generator], Frames]:
+def classic(source: Draw) -> Draw:
     """Random returns and rows lost, scaled, noisy."""
     def draw(rng: np.random.Generator) -> Frames:
         metres, classes = source(rng)
@@ -113,7 +124,7 @@ def classic(source: Callable[[np.random.Generator], Frames]) -> Callable[[np.ran
     return draw
 
 
-def translated(pool: Frames, made: list[Tensor], share: float) -> Callable[[np.random.Generator], Frames]:
+def translated(pool: Frames, made: list[Tensor], share: float) -> Draw:
     """Of the translations of the pool, each (N, H, W); a share of the frames drawn stays as the simulator made it."""
     def draw(rng: np.random.Generator) -> Frames:
         rows, versions = rng.integers(len(pool.metres), size=BATCH), rng.integers(len(made), size=BATCH)
@@ -121,6 +132,29 @@ def translated(pool: Frames, made: list[Tensor], share: float) -> Callable[[np.r
         metres = torch.stack([pool.metres[r] if o else made[v][r] for r, v, o in zip(rows, versions, own)])
         return Frames(metres, torch.where(metres > 0, pool.classes[torch.from_numpy(rows)], -1))
     return draw
+
+
+def halves(first: Draw, second: Draw) -> Draw:
+    """Half of the frames of each batch from the one, half from the other."""
+    def draw(rng: np.random.Generator) -> Frames:
+        return Frames(*(torch.cat([x[::2], y[::2]]) for x, y in zip(first(rng), second(rng))))
+    return draw
+
+
+def believed(network: Segmenter, metres: Tensor) -> Frames:
+    """Real sweeps with the classes that the network is surest of, of each the same share; seen twice, once mirrored."""
+    x = features(metres)
+    with torch.inference_mode():
+        seen = [torch.cat([network(one[None]) for one in x.flip(way)]).softmax(1).flip(way) for way in ((), (-1,))]
+    sure, found = (seen[0] + seen[1]).max(1)
+    there = metres[..., ::2] > 0
+    classes = torch.full_like(metres, -1, dtype=torch.int64)
+    for number in range(len(CLASSES)):
+        meant = there & (found == number)
+        if meant.any():
+            least = float(np.quantile(sure[meant].numpy(), 1 - SUREST))
+            classes[..., ::2][meant & (sure >= least)] = number
+    return Frames(metres, classes)
 
 
 def heard(data: Path, out: Path) -> Path:
@@ -136,18 +170,38 @@ def heard(data: Path, out: Path) -> Path:
 def versions(translator: Translator, source: Path, count: int) -> list[Tensor]:
     """Several translations of every simulated frame, (N, H, W) metres each."""
     raws = [translator.source.load(source / f"{seed:02d}.npz") for seed in STREETS]
-    return [
-        torch.stack([torch.from_numpy(np.asarray(translator(raw, seed=1000 * v + n).range)) for n, raw in enumerate(raws)])
-        for v in range(count)
-    ]
+    made = ([translator(raw, seed=1000 * v + n).range for n, raw in enumerate(raws)] for v in range(count))
+    return [torch.from_numpy(np.stack(one).astype(np.float32)) for one in made]
 
 
-def score(training: Batches, test: Frames, seed: int) -> dict[str, float]:
-    network = segmenter(training, len(CLASSES), seed, STEPS)
+def learned(file: Path, draw: Draw, seed: int) -> Segmenter:
+    """Taught once; in bfloat16, twice as fast here. Weights change with every step: none may be cached."""
+    network = Segmenter(4, len(CLASSES))
+    if not file.exists():
+        with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+            network = segmenter(batches(draw, seed), len(CLASSES), seed, STEPS)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        save_file(network.state_dict(), file)
+    network.load_state_dict(load_file(file))
+    return network.eval()
+
+
+def score(network: Segmenter, test: Frames) -> dict[str, float]:
     with torch.inference_mode():
         found = torch.cat([network(features(one[None])) for one in test.metres]).argmax(1)
     each = overlaps(found, test.classes[..., ::2], len(CLASSES))
     return {"mIoU": float(np.nanmean(each)), **dict(zip(CLASSES, each))}
+
+
+def trials(out: Path, name: str, draw: Draw, seed: int, rounds: int, real: Tensor) -> Iterator[tuple[str, Segmenter]]:
+    """The network taught on what is drawn, then those that are taught on their predecessor's beliefs as well."""
+    file = f"{name} {seed}".replace("/", " translator ")
+    network = learned(out / "networks" / f"{file}.safetensors", draw, seed)
+    yield "", network
+    for number in range(1, rounds + 1):
+        both = halves(draw, classic(drawing(believed(network, real))))
+        network = learned(out / "networks" / f"{file} round {number}.safetensors", both, seed + 1000 * number)
+        yield f", round {number}", network
 
 
 def told(scores: dict[str, dict[str, dict[str, float]]]) -> str:
@@ -156,18 +210,56 @@ def told(scores: dict[str, dict[str, dict[str, float]]]) -> str:
     for arm, found in scores.items():
         cells = [str(interval([one[what] for one in found.values()])) for what in ("mIoU", *CLASSES)]
         lines.append(f"| {arm} | {' | '.join(cells)} | {len(found)} |")
-    by_task = lambda arm: [  # noqa: E731
-        float(np.mean([one["mIoU"] for key, one in scores[arm].items() if key.split("/")[0] == task]))
-        for task in sorted({key.split("/")[0] for key in scores[arm]})
-    ]
-    means = {arm: float(np.mean(by_task(arm))) for arm in scores}
-    for arm in means:
-        if arm.startswith("ours") and {"calibrated by hand", "real labels (oracle)"} <= set(scores):
-            closed = gap_closed(means["simulator"], means[arm], means["real labels (oracle)"])
-            against = {other: sign_flip(by_task(arm), by_task(other)) for other in ("simulator", "calibrated by hand")}
-            chances = ", ".join(f"{p:.3f} against {other}" for other, p in against.items())
-            lines.append(f"\n{arm}: {100 * closed:.0f} % of the gap closed; p = {chances} (sign flips over task seeds)")
+    tasks = {arm: _by_task(found) for arm, found in scores.items()}
+    for arm in scores:
+        if arm.startswith("ours"):
+            against = {other: sign_flip(tasks[arm], tasks[other]) for other in scores
+                       if not other.startswith("ours") and len(tasks[other]) == len(tasks[arm])}
+            lines.append(f"\n{arm}: p = " + ", ".join(f"{p:.3f} against {other}" for other, p in against.items()))
+            if {"simulator", ORACLE} <= set(scores):
+                closed = gap_closed(*(float(np.mean(tasks[one])) for one in ("simulator", arm, ORACLE)))
+                lines.append(f"{100 * closed:.0f} % of the gap closed")
     return "\n".join(lines)
+
+
+def _by_task(found: dict[str, dict[str, float]]) -> list[float]:
+    """{task seed[/translator seed]: scores} -> the mIoU of each task seed."""
+    tasks = sorted({key.split("/")[0] for key in found})
+    return [float(np.mean([one["mIoU"] for key, one in found.items() if key.split("/")[0] == task])) for task in tasks]
+
+
+def arms_of(data: Path, out: Path, chosen: argparse.Namespace) -> dict[str, dict[str, Draw]]:
+    """{arm: {"" or which translator: what is drawn}}."""
+    source, others = out / "simulated", out / "others"
+    pool = simulated(source, "ideal")
+    simulated(others, "ideal", OTHERS)
+    by_hand = drawing(simulated(out / "calibrated", "calibrated"))
+    oracle = drawing(frames([data / f"{n}.npz" for n in ADAPT], REAL))
+    arms: dict[str, dict[str, Draw]] = {
+        "simulator": {"": drawing(pool)},
+        CLASSIC: {"": classic(drawing(pool))},
+        "calibrated by hand": {"": by_hand},
+        "calibrated and simulator + classic": {"": classic(halves(by_hand, drawing(pool)))},
+        ORACLE: {"": oracle},
+        "oracle + classic": {"": classic(oracle)},
+    }
+    real = heard(data, out / "real")
+    runs = {f"/{n}": (out / f"translator{n}", real, n) for n in chosen.translators}
+    runs["/misled"] = out / "misled", others, 0
+    for suffix, (run, sweeps, seed) in runs.items():
+        made = versions(taught(run, CONFIG, source, sweeps, seed, chosen.overrides), source, 4)
+        both = translated(pool, made, 0.5)
+        if suffix == "/misled":
+            arms["placebo: heard of simulated streets"] = {suffix: translated(pool, made, 0.0)}
+            arms[PLACEBO] = {suffix: classic(both)}
+            continue
+        arms.setdefault("ours", {})[suffix] = translated(pool, made, 0.0)
+        arms.setdefault("ours + classic", {})[suffix] = classic(translated(pool, made, 0.0))
+        arms.setdefault("ours and simulator", {})[suffix] = both
+        arms.setdefault(HEADLINE, {})[suffix] = classic(both)
+        wrong = translated(pool._replace(classes=pool.classes.roll(1, 0)), made, 0.0)
+        arms.setdefault("placebo: labels of another sweep", {suffix: wrong})
+    return arms
 
 
 def main() -> None:
@@ -176,41 +268,22 @@ def main() -> None:
     options.add_argument("--out", type=Path, required=True)
     options.add_argument("--translators", type=int, nargs="+", default=[0, 1, 2])
     options.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    options.add_argument("--arms", nargs="+", help="only these")
+    options.add_argument("--rounds", type=int, default=0, help="of self-training, after the first network")
     options.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="such as train.steps=2000")
     chosen = options.parse_intermixed_args()
     torch.set_num_threads(1)
-    out, source = chosen.out, chosen.out / "simulated"
-    pool, others = simulated(source, "ideal"), out / "others"
-    simulated(others, "ideal", OTHERS)
     test = frames([chosen.data / f"{n}.npz" for n in TEST], REAL)
-    arms = {
-        "simulator": {"": drawing(pool)},
-        "classic augmentation": {"": classic(drawing(pool))},
-        "calibrated by hand": {"": drawing(simulated(out / "calibrated", "calibrated"))},
-        "real labels (oracle)": {"": drawing(frames([chosen.data / f"{n}.npz" for n in ADAPT], REAL))},
-        "ours": {}, "ours and simulator": {},
-    }
-    for number in chosen.translators:
-        real = heard(chosen.data, out / "real")
-        translator = taught(out / f"translator{number}", CONFIG, source, real, number, chosen.overrides)
-        made = versions(translator, source, 4)
-        arms["ours"][f"/{number}"] = translated(pool, made, 0.0)
-        arms["ours and simulator"][f"/{number}"] = translated(pool, made, 0.5)
-        if number == chosen.translators[0]:
-            wrong = pool._replace(classes=pool.classes.roll(1, 0))
-            arms["placebo: labels of another sweep"] = {f"/{number}": translated(wrong, made, 0.0)}
-    misled = taught(out / "misled", CONFIG, source, others, 0, chosen.overrides)
-    arms["placebo: heard of simulated streets"] = {"/misled": translated(pool, versions(misled, source, 4), 0.0)}
+    real = frames([chosen.data / f"{n}.npz" for n in ADAPT], {}).metres
+    arms = arms_of(chosen.data, chosen.out, chosen)
     scores: dict[str, dict[str, dict[str, float]]] = {}
-    for arm, sources in arms.items():
-        for suffix, draw in sources.items():
-            for seed in chosen.seeds:
-                file = chosen.out / "scores" / f"{arm}{suffix} {seed}.json".replace("/", " translator ")
-                if not file.exists():
-                    file.parent.mkdir(parents=True, exist_ok=True)
-                    write_json(file, score(batches(draw, seed), test, seed))
-                scores.setdefault(arm, {})[f"{seed}{suffix}"] = json.loads(file.read_text(encoding="utf-8"))
-                print(f"{arm}{suffix}  seed {seed}  mIoU {scores[arm][f'{seed}{suffix}']['mIoU']:.1f}", flush=True)
+    for seed, arm in product(chosen.seeds, chosen.arms or arms):
+        for suffix, draw in arms[arm].items():
+            for later, network in trials(chosen.out, f"{arm}{suffix}", draw, seed, chosen.rounds, real):
+                found = score(network, test)
+                scores.setdefault(f"{arm}{later}", {})[f"{seed}{suffix}"] = found
+                print(f"{arm}{later}{suffix}  seed {seed}  mIoU {found['mIoU']:.1f}", flush=True)
+    write_json(chosen.out / "scores.json", scores)
     print(told(scores))
 
 

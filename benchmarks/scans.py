@@ -24,7 +24,7 @@ def scanned(seed: int, sensor: SensorSpec, mode: str, noise: float = NOISE) -> S
 
 
 def taught(run: Path, config: str | Path, source: Path, heard: Path, seed: int, overrides: list[str]) -> Translator:
-    """Translates sweeps of `source` to those in `heard`; what the real car hides is hidden in both. Leaves on a signal."""
+    """Translates sweeps of `source` to those in `heard`; what the car hides is hidden in both. Leaves on a signal."""
     planned = load_config(config, [f"a.root={source}", f"b.root={heard}", f"run.seed={seed}", *overrides])
     ego = planned.b.modality.with_ego(sorted(heard.glob("*.npz"))).ego
     a, b = (replace(domain, modality=replace(domain.modality, ego=ego)) for domain in (planned.a, planned.b))

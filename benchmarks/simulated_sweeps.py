@@ -69,7 +69,8 @@ def told(found: dict[str, list[dict[str, Measured]]], errors: dict[str, list[flo
         cells = [_cell([run[name].value for run in runs]) for name in SHOWN] + [_cell(errors[arm])]
         lines.append(f"| {arm} | {' | '.join(cells)} |")
     floor = next(iter(found.values()))[0]
-    lines.append(f"| real, first half against second (floor) | {' | '.join(f'{floor[name].floor:.3f}' for name in SHOWN)} | |")
+    floors = " | ".join(f"{floor[name].floor:.3f}" for name in SHOWN)
+    lines.append(f"| real, first half against second (floor) | {floors} | |")
     return "\n".join(lines)
 
 
@@ -90,8 +91,9 @@ def main() -> None:
     )
     recorded(chosen.data, out / "heard", HEARD)
     real = sweeps([read_range_image(path) for path in recorded(chosen.data, out / "test", TEST)])
-    found = {name: [with_floor(sweeps(images), real)] for name, images in (("simulator", clean), ("calibrated by hand", by_hand))}
-    errors = {"simulator": [range_error(clean, true)], "calibrated by hand": [range_error(by_hand, true)]}
+    arms = {"simulator": clean, "calibrated by hand": by_hand}
+    found = {name: [with_floor(sweeps(images), real)] for name, images in arms.items()}
+    errors = {name: [range_error(images, true)] for name, images in arms.items()}
     for seed in chosen.seeds:
         translator = taught(out / f"run{seed}", chosen.config, out / "learn", out / "heard", seed, chosen.overrides)
         made = [translator(image, seed=n) for n, image in enumerate(clean)]
@@ -103,7 +105,9 @@ def main() -> None:
 
 
 def _cell(values: list[float]) -> str:
-    return f"{values[0]:.3f}" if len(values) == 1 else f"{interval(values).mean:.3f} ({min(values):.3f} to {max(values):.3f})"
+    if len(values) == 1:
+        return f"{values[0]:.3f}"
+    return f"{interval(values).mean:.3f} ({min(values):.3f} to {max(values):.3f})"
 
 
 if __name__ == "__main__":

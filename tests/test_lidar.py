@@ -528,6 +528,7 @@ BAD = [
     (nan, "intensity of 1 of"),
     (lambda points: points * [0.01, 0.01, 0.01, 1], r"none of its \d+ points lies where this sensor looks: 0.9 to 50 m"),
     (lambda points: np.array([[1.0, 0.0, 5.0, 0.0]]), "none of its 1 points lies where this sensor looks"),
+    (lambda points: points * [1, 1, 1, 255], "half of its intensities are beyond .*, full intensity is 1 here"),
 ]
 
 
@@ -536,6 +537,13 @@ def test_a_bad_sweep_is_refused_by_name(tmp_path, spoil, told):
     path = bin_file(tmp_path / "bad.bin", np.asarray(spoil(cloud())))
     with pytest.raises(RecordingError, match=f"bad.bin.*{told}"):
         LIDAR.load(path)
+
+
+def test_a_sweep_of_zero_to_one_is_refused_where_the_domain_has_zero_to_a_hundred_and_none_at_all_is_not(tmp_path):
+    points, bright = cloud(), replace(LIDAR, full_intensity=100.0)
+    with pytest.raises(RecordingError, match="a.bin.*its brightest return has intensity .*, full intensity is 100 here"):
+        bright.load(bin_file(tmp_path / "a.bin", points))
+    assert len(bright.load(bin_file(tmp_path / "b.bin", points * [1, 1, 1, 0]))) == len(points)
 
 
 def test_points_without_a_place_are_left_out_and_one_point_is_a_sweep(tmp_path):

@@ -16,7 +16,7 @@ from annotated_types import Ge, Gt, Le
 
 from mmcycle.errors import RecordingError, UserError
 from mmcycle.modalities import lidar_array, point_files, range_files
-from mmcycle.modalities.lidar_sensor import MOST_COLUMNS, SensorSpec, preset
+from mmcycle.modalities.lidar_sensor import MOST_COLUMNS, SensorSpec, check_light, preset
 from mmcycle.modalities.point_files import Sweep, read_sweep, write_sweep
 from mmcycle.modalities.point_labels import PointLabels, keep_labels, read_labels, write_labels
 from mmcycle.modalities.point_table import MAX_POINTS
@@ -298,6 +298,7 @@ class Lidar(Modality):
 
     def _check_sweep(self, sweep: Sweep) -> None:
         spec = self.spec
+        check_light(sweep.intensity, spec.intensity_scale)
         if self.projection in ("ring", "unfold"):
             self._projected(sweep)
         distance = np.linalg.norm(sweep.points, axis=1)

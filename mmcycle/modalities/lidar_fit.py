@@ -93,8 +93,8 @@ def _degrees_up(points: np.ndarray) -> np.ndarray:
 
 
 def _turns(points: np.ndarray) -> np.ndarray:
-    cloud = torch.from_numpy(np.ascontiguousarray(points[:, :3].T))
-    return unfold(cloud, cloud.norm(dim=0)).numpy()
+    x, y = torch.from_numpy(np.ascontiguousarray(points[:, :2].T))
+    return unfold(torch.atan2(y, x), torch.from_numpy(np.linalg.norm(points[:, :3], axis=1))).numpy()
 
 
 def elevations_of(

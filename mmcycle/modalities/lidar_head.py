@@ -19,7 +19,7 @@ TAILS = 2.0                                         # deviations, beyond which n
 GRAIN = 0.5                                         # the largest spread of the intensity
 ROUGH = 0.25                                        # the largest spread of the range, as a share of the largest shift
 SURE = 1e-6                                         # the least chance of the unlikely: logits beyond 14 are certain
-GAP = (5, 17)                                       # rows and columns: what a smaller hole has around it, it has behind it
+GAP = (5, 17)                                       # rows, columns: what a smaller hole has around it, it has behind it
 DARK = (0.01, 0.04, 0.1, 0.2, 0.35)                 # shares of full intensity, between which losses are counted
 SMALL = 0.005                                       # of full intensity: no two nearer ones are told apart
 DOUBT = 8.0                                         # counts of what is usual in its row that every cell starts with
@@ -79,7 +79,7 @@ class Returns(Head):
         self.texture = Texture()
 
     def look(self, like: Tensor) -> Tensor:
-        """Of every row: the share lost in small holes, that of neighbours lost together, and quantiles of the intensity,
+        """Of every row: the share lost in small holes, that of neighbours lost together, quantiles of the intensity,
         0 where a row has no return: (B, 12 H)."""
         there = ((like[:, 2:] + 1) / 2).clamp(0, 1)[:, 0]
         behind = _closed(there)
@@ -113,7 +113,8 @@ class Returns(Head):
         away = shift * (self.max_shift - TAILS * jitter)
         grain = GRAIN * grain.clamp_min(0)
         said = torch.stack([strength * away, strength * jitter, brighter, strength * grain, logit], dim=1)
-        return torch.cat([said, self.texture.shares.to(said)[:, None, None].expand(len(x), -1, *said.shape[-2:])], dim=1)
+        shares = self.texture.shares.to(said)[:, None, None]
+        return torch.cat([said, shares.expand(len(x), -1, *said.shape[-2:])], dim=1)
 
     def forward(self, x: Tensor, plan: Tensor, rng: torch.Generator) -> Tensor:
         away, brighter, kept = luck(plan, rng)
@@ -154,7 +155,9 @@ class Returns(Head):
 def luck(plan: Tensor, rng: torch.Generator) -> Luck:
     """One draw, (..., 5 + F, H, W): see `Returns.plan`."""
     away, jitter, brighter, grain, logit = plan[..., :5, :, :].unbind(-3)
-    range_noise, grains = (torch.randn(logit.shape, generator=rng, device=rng.device).to(logit.device) for _ in range(2))
+    range_noise, grains = (
+        torch.randn(logit.shape, generator=rng, device=rng.device).to(logit.device) for _ in range(2)
+    )
     fate = torch.special.ndtr(woven(plan[..., 5:, :, :], rng)).clamp(SURE, 1 - SURE).logit()
     return Luck(away + jitter * range_noise.clamp(-TAILS, TAILS), brighter + grain * grains, logit + fate)
 
@@ -173,7 +176,7 @@ def _as_bright(light: Tensor, own: tuple[Tensor, ...], wanted: tuple[Tensor, ...
 
 
 def _around(light: Tensor, there: Tensor) -> Tensor:
-    """(B, H, W) -> the mean of what is known around each pixel, in a small window or else a larger one; 0 if nothing."""
+    """(B, H, W) -> the mean of what is known around each pixel, in a small window or else a larger; 0 if nothing."""
     found = torch.zeros_like(light)
     known = torch.stack([torch.where(there, light, 0), there.to(light)], dim=1)
     for down, across in (GAP, (3, 5)):                  # the smaller one last: it is nearer

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import pi, radians
-from typing import Literal, get_args
+from math import pi
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -89,38 +89,23 @@ def project(
 def project_all(
     sweeps: Sequence[Tensor | np.ndarray], spec: SensorSpec, method: Method = "auto", ring: int | None = None
 ) -> list[Projection]:
-    """Many sweeps at once, each as `project` would: one pass over all points, on one device."""
+    """Many sweeps at once, each as `project` would, on one device."""
     if method not in get_args(Method):
         raise UserError(f"unknown projection {method!r}; allowed are {', '.join(get_args(Method))}")
     if method == "ring" and ring is None:
         raise UserError("the projection 'ring' needs to know which column of the points holds it; or use 'auto'")
     if not sweeps:
         return []
-    clouds = [_columns(points, ring) for points in sweeps]
-    cloud = _joined(clouds)
-    counts = [part.shape[1] for part in clouds]
-
-    # Where every point is seen.
-    x, y, z = cloud[:3]
-    flat = x * x + y * y
-    distance = (flat + z * z).sqrt_()
-    azimuth, sine = torch.atan2(y, x), z / distance
-    column = _column(azimuth, spec)
-    found = [
-        rows_of(*parts, spec=spec, method=method)
-        for parts in zip(cloud.split(counts, dim=1), sine.split(counts), distance.split(counts))
-    ]
-    row = _joined([rows.row for rows in found])
-    inside = (distance >= spec.min_range) & (distance <= spec.max_range)       # false for NaN
-    if any(rows.method == "elevation" for rows in found):
-        inside &= row.clamp(0, spec.rows - 1) == row
-    if not spec.full_turn:
-        inside &= column < spec.columns
-
-    # What every pixel shows.
-    pixels = torch.where(inside, row * spec.columns + column, spec.rows * spec.columns).long().split(counts)
-    seen = (part.split(counts) for part in (distance, azimuth, z, flat, cloud[3]))
-    return [_images(spec, *one) for one in zip(_nearest(distance, pixels, spec), zip(*seen), pixels, found)]
+    tables = [_table(points) for points in sweeps]
+    for table in tables:
+        if ring is not None and not 0 <= ring < table.shape[1]:
+            raise RecordingError(
+                f"column {ring} is to hold the ring, but the points have columns 0 to {table.shape[1] - 1}"
+            )
+    seen = [_seen(table, spec, ring) for table in tables]
+    rows = [rows_of(*one[:3], spec=spec, method=method) for one in seen]
+    pixels, keys = zip(*(_placed(one, row, spec) for one, row in zip(seen, rows)))
+    return [_images(spec, *one) for one in zip(_nearest(pixels, keys, spec), seen, pixels, rows)]
 
 
 def unproject(
@@ -190,18 +175,40 @@ def _table(points: Tensor | np.ndarray) -> Tensor:
     return table
 
 
-def _columns(points: Tensor | np.ndarray, ring: int | None) -> Tensor:
-    """(N, K) -> (4 or 5, N) float32: x, y, z, intensity and, where it is told, the ring."""
-    table = _table(points)
-    if ring is not None and not 0 <= ring < table.shape[1]:
-        raise RecordingError(
-            f"column {ring} is to hold the ring, but the points have columns 0 to {table.shape[1] - 1}"
-        )
+class _Seen(NamedTuple):
+    """The points of a sweep as columns, x, y, z, intensity and perhaps ring (4 or 5, N); the others (N,)."""
+
+    cloud: Tensor
+    distance: Tensor                                # metres
+    azimuth: Tensor                                 # radians
+    flat: Tensor                                    # squared metres on the ground
+
+
+def _seen(table: Tensor, spec: SensorSpec, ring: int | None) -> _Seen:
     wanted = (0, 1, 2, 3) if ring is None else (0, 1, 2, 3, ring)
     cloud = torch.empty((len(wanted), len(table)), dtype=torch.float32, device=table.device)
     for row, column in zip(cloud, wanted):          # four times as fast as a transposition
         row.copy_(table[:, column])
-    return cloud
+    x, y, z = cloud[:3]
+    flat = (x * x).addcmul_(y, y)
+    return _Seen(cloud, torch.addcmul(flat, z, z).sqrt_(), torch.atan2(y, x), flat)
+
+
+def _placed(seen: _Seen, rows: Rows, spec: SensorSpec) -> tuple[Tensor, Tensor]:
+    """(N,) the pixel of every point, and its key: the bits of its range, then its index.
+
+    Positive floats order like their bits, so that of the keys of a pixel the least is the nearest, the first of equals.
+    """
+    column = _column(seen.azimuth, spec)
+    inside = seen.distance.clamp(spec.min_range, spec.max_range) == seen.distance        # false for NaN
+    if rows.method == "elevation":
+        inside &= rows.row.clamp(0, spec.rows - 1) == rows.row
+    if not spec.full_turn:
+        inside &= column < spec.columns
+    pixel = torch.where(inside, column.add_(rows.row, alpha=spec.columns), spec.rows * spec.columns).long()
+    index = torch.arange(len(pixel), dtype=torch.int32, device=pixel.device)
+    keys = torch.stack([index, seen.distance.view(torch.int32)], dim=1)
+    return pixel, keys.view(torch.int64)[:, 0]
 
 
 def _joined(parts: Sequence[Tensor]) -> Tensor:
@@ -211,44 +218,37 @@ def _joined(parts: Sequence[Tensor]) -> Tensor:
 
 def _column(azimuth: Tensor, spec: SensorSpec) -> Tensor:
     """(N,) radians -> (N,) int32, W or more where the window ends."""
-    centre, width = (radians(angle) for angle in spec.azimuth)
-    turned = (centre + width / 2) - azimuth
-    turned -= (turned * (1 / (2 * pi))).floor_().mul_(2 * pi)
-    column = turned.mul_(spec.columns / width).int()            # never negative, so that this is the floor
-    return column.clamp_(max=spec.columns - 1) if spec.full_turn else column     # 2 pi, rounded, is not a column
+    centre, width = spec.azimuth
+    begin = (centre + width / 2 - 180) / 360 % 1 + 0.5         # turns; no azimuth is above: none is negative
+    turned = (azimuth * (-0.5 / pi)).add_(begin).frac_()
+    column = turned.mul_(spec.columns * 360 / width).int()      # never negative, so that this is the floor
+    return column.clamp_(max=spec.columns - 1) if spec.full_turn else column     # a turn, rounded, is not a column
 
 
-def _nearest(distance: Tensor, pixels: Sequence[Tensor], spec: SensorSpec) -> Tensor:
-    """(B, H * W) the nearest point of each pixel, as a key: the bits of its range, then its index in its sweep.
-
-    Positive floats order like their bits, so that one minimum finds the nearest, and the first of equals.
-    """
+def _nearest(pixels: Sequence[Tensor], keys: Sequence[Tensor], spec: SensorSpec) -> Tensor:
+    """(B, H * W) the least key of each pixel, NOBODY where there is none."""
     size = spec.rows * spec.columns + 1             # the last is for the points outside
-    indices = [torch.arange(len(pixel), dtype=torch.int32, device=pixel.device) for pixel in pixels]
-    keys = torch.stack([_joined(indices), distance.view(torch.int32)], dim=1).view(torch.int64)[:, 0]
     places = _joined([pixel + sweep * size if sweep else pixel for sweep, pixel in enumerate(pixels)])
-    nearest = torch.full((len(pixels) * size,), NOBODY, device=distance.device)
-    nearest.scatter_reduce_(0, places, keys, "amin")
+    nearest = torch.full((len(pixels) * size,), NOBODY, device=places.device)
+    nearest.scatter_reduce_(0, places, _joined(keys), "amin")
     return rearrange(nearest, "(b pixels) -> b pixels", b=len(pixels))[:, :-1]
 
 
-def _images(
-    spec: SensorSpec, nearest: Tensor, seen: tuple[Tensor, ...], pixel: Tensor, rows: Rows
-) -> Projection:
+def _images(spec: SensorSpec, nearest: Tensor, seen: _Seen, pixel: Tensor, rows: Rows) -> Projection:
     """The keys of a sweep's pixels -> its images."""
-    empty = nearest == NOBODY
+    shape = spec.rows, spec.columns
+    empty = (nearest == NOBODY).view(shape)
     index = nearest.int()                                       # the lower half of the key; -1 of NOBODY
     point = index.clamp(min=0)
+    parts = seen.cloud[2], seen.cloud[3], *seen[1:]
     if len(pixel) == 0:                                         # let the empty pixels have someone to ask
-        seen = tuple(F.pad(part, (0, 1)) for part in seen)
-    distance, azimuth, height, flat, intensity = (part.index_select(0, point) for part in seen)
-    up, around = (centre.expand(spec.rows, spec.columns).flatten() for centre in centres(spec, nearest.device))
-    images = {
-        "range": distance.masked_fill_(empty, 0),
-        "intensity": intensity.mul_(1 / spec.intensity_scale).masked_fill_(empty, 0),
-        "index": index,
-        "azimuth": torch.where(empty, around, azimuth),
-        "elevation": torch.where(empty, up, torch.atan2(height, flat.sqrt_())),
-    }
-    shaped = {name: rearrange(image, "(h w) -> h w", h=spec.rows) for name, image in images.items()}
-    return Projection(spec=spec, pixel=pixel, method=rows.method, notes=rows.notes, **shaped)
+        parts = tuple(F.pad(part, (0, 1)) for part in parts)
+    height, intensity, distance, azimuth, flat = (part.index_select(0, point).view(shape) for part in parts)
+    up, around = centres(spec, nearest.device)
+    return Projection(
+        spec=spec, range=distance.masked_fill_(empty, 0),
+        intensity=intensity.mul_(1 / spec.intensity_scale).masked_fill_(empty, 0),
+        index=index.view(shape), azimuth=torch.where(empty, around, azimuth),
+        elevation=torch.where(empty, up, torch.atan2(height, flat.sqrt_())),
+        pixel=pixel, method=rows.method, notes=rows.notes,
+    )

@@ -10,9 +10,11 @@ from typing import Annotated, ClassVar
 import numpy as np
 from annotated_types import Ge, Gt, Le
 
-from mmcycle.errors import UserError
+from mmcycle.errors import RecordingError, UserError
 
 MOST_ROWS, MOST_COLUMNS = 1024, 16384
+DIMMEST = 0.02                          # of full intensity; no street is so dark that its brightest return has less
+ENOUGH = 100                            # returns of which one is bright
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +96,19 @@ class SensorSpec:
     def full_turn(self) -> bool:
         """The last column touches the first."""
         return self.azimuth[1] == 360
+
+
+def check_light(light: np.ndarray, full: float) -> None:
+    """RecordingError for intensities that are not in the units of a sensor: they would come back in other ones."""
+    if len(light) < ENOUGH:
+        return
+    brightest, middle = float(light.max()), float(np.median(light))
+    if 0 < brightest <= DIMMEST * full or middle > full:
+        found = f"half of its intensities are beyond {middle:g}" if middle > full else (
+            f"its brightest return has intensity {brightest:g}")
+        raise RecordingError(
+            f"{found}, full intensity is {full:g} here: these are other units; scale them, or set full_intensity"
+        )
 
 
 def preset(name: str) -> SensorSpec:

@@ -58,7 +58,7 @@ class Texture(nn.Module):
 
 
 def woven(shares: Tensor, rng: torch.Generator) -> Tensor:
-    """Shares of the fields (..., F, H, W), summing to 1 -> standard normal noise (..., H, W), correlated accordingly."""
+    """Shares of the fields (..., F, H, W), summing to 1 -> standard normal noise (..., H, W), correlated so."""
     *batch, _, height, width = shares.shape
     total = torch.zeros(*batch, height, width, device=shares.device)
     for share, (down, across) in zip(shares.unbind(-3), FIELDS, strict=True):
