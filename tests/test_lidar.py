@@ -546,6 +546,16 @@ def test_a_sweep_of_zero_to_one_is_refused_where_the_domain_has_zero_to_a_hundre
     assert len(bright.load(bin_file(tmp_path / "b.bin", points * [1, 1, 1, 0]))) == len(points)
 
 
+def test_a_scanner_of_half_the_rows_is_told_and_a_narrow_one_is_not():
+    points, by_place = cloud(), replace(LIDAR, projection="elevation")
+    up = np.degrees(np.arcsin(points[:, 2] / np.linalg.norm(points[:, :3], axis=1)))
+    row = np.abs(up[:, None] - SPEC.elevations).argmin(1)
+    other, upper = (Sweep(some[:, :3].copy(), some[:, 3].copy()) for some in (points[row % 2 == 0], points[row < 6]))
+    with pytest.warns(UserWarning, match="7 of the 16 rows of this sensor are empty between others: the sweep is another"):
+        by_place.to_tensor(other)
+    by_place.to_tensor(upper)                           # none of its empty rows lies between others
+
+
 def test_points_without_a_place_are_left_out_and_one_point_is_a_sweep(tmp_path):
     points = cloud()
     points[7, :3], points[9, 0] = 0, np.nan

@@ -284,6 +284,7 @@ class Lidar(Modality):
 
     def _projected(self, sweep: Sweep) -> Projection:
         from mmcycle.modalities.lidar_projection import project
+        from mmcycle.modalities.lidar_rows import told_gaps
         from mmcycle.modalities.lidar_seen import table
 
         rings = sweep.ring
@@ -294,6 +295,8 @@ class Lidar(Modality):
             raise RecordingError(f"its rows cannot be told as projection: {self.projection} asks; {found.notes[0]}")
         if found.notes:
             warnings.warn(f"{found.notes[0]}; say projection: elevation if that is meant", stacklevel=4)
+        if strange := told_gaps(found.mask):
+            warnings.warn(strange, stacklevel=4)
         return found
 
     def _check_sweep(self, sweep: Sweep) -> None:

@@ -14,6 +14,7 @@ from mmcycle.modalities.lidar_sensor import SensorSpec
 
 MISALIGNED = 1.0                                    # degrees between found rings and the sensor's rows (their median)
 SAMPLE = 4096                                       # points enough to see where the rings look
+GAPS = 0.25                                         # of all rows empty between others: no scanner of this sensor
 UNEVEN = "holds numbers that are not whole"
 
 
@@ -46,6 +47,16 @@ def rows_of(cloud: Tensor, distance: Tensor, azimuth: Tensor, spec: SensorSpec, 
     sine = cloud[2] / distance
     row = torch.bucketize(sine.neg_(), _edges(spec, distance.device), right=True, out_int32=True)
     return Rows(row.sub_(1), "elevation", notes)
+
+
+def told_gaps(mask: Tensor) -> str | None:
+    """Of a sweep's returns (H, W): whether so many rows between others are empty that its scanner must have other rows."""
+    filled = mask.any(1).nonzero()[:, 0]
+    between = int(filled[-1] - filled[0]) + 1 - len(filled) if len(filled) else 0
+    if between <= GAPS * len(mask):
+        return None
+    return (f"{between} of the {len(mask)} rows of this sensor are empty between others: the sweep is another scanner's, "
+            "which a model of this one does not know")
 
 
 def unfold(azimuth: Tensor, distance: Tensor) -> Tensor:
