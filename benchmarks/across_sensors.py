@@ -64,7 +64,9 @@ ACROSS = {"no pair known": UNKNOWN, "a tenth known": ["data.paired_fraction=0.1"
 ONE_WAY = {
     "all known, pix2pix": [*ALL_KNOWN, *PIX2PIX],
     "all known, L1 alone": [*ALL_KNOWN, *PIX2PIX, "loss.paired=10000"],
+    "a tenth known, pix2pix on them": [*PIX2PIX, "data.paired_fraction=0.1"],
 }
+SHARPER = {"all known, pix2pix, the adversary ten times as loud": [*ALL_KNOWN, *PIX2PIX, "loss.paired=10"]}
 
 
 class Study(NamedTuple):
@@ -388,7 +390,7 @@ STUDIES = {
     "lidar": Study("lidar_to_camera", [], ACROSS | ONE_WAY, 400, _drives, _pairs_without_learning, _of_photographs),
     "poses": Study("lidar_to_camera", ["a.sensor={rows: 32, fov: [18, -16], azimuth: [0, 64], max_range: 60}"],
                    ACROSS | ONE_WAY, 400, _streets, _pairs_without_learning, _of_photographs),
-    "text": Study("text_to_image", TEXT, ACROSS | ONE_WAY, 500, _captions, _partners_without_learning, _of_both),
+    "text": Study("text_to_image", TEXT, ACROSS | ONE_WAY | SHARPER, 500, _captions, _partners_without_learning, _of_both),
     "told": Study("image_to_text", TOLD, ONE_WAY, 2000, _captions, _partners_without_learning,
                   lambda home, config, made: _told(home, config.b.modality, home / "held_out" / "b", made["ab"])),
 }

@@ -286,13 +286,12 @@ def _contradictions(config: Config) -> Iterator[tuple[Place, str]]:
         yield ("loss", "gradient_penalty"), "is 0, but loss.adversarial is 'wgan-gp', which needs it above 0."
     if loss.task > 0 and loss.task_network is None:
         yield ("loss", "task"), "needs loss.task_network, such as 'my_lab.nets:segmenter'."
-    untied = loss.consistency == "none" and (loss.paired == 0 or config.data.paired_fraction < 1) and not _kept(config)
-    if untied and loss.paired == 0:
+    if loss.paired == 0 and by_partners_alone(config):
         yield ("loss", "consistency"), ("is 'none', so partners alone tell what to keep: it needs loss.paired above 0, "
                                         "or a b that keeps all that a shows (lidar with change: returns, audio with "
                                         "change: noise and no gain_db).")
-    if untied and config.data.paired_fraction < 1:
-        yield ("data", "paired_fraction"), "is below 1, but loss.consistency is 'none': nothing would tie the others."
+    elif config.data.paired_fraction == 0 and by_partners_alone(config):
+        yield ("data", "paired_fraction"), "is 0, but loss.consistency is 'none': partners alone would tell what to keep."
     if loss.paired > 0 and not config.data.paired:
         yield ("loss", "paired"), "needs data.paired: true, so that batches hold true partners."
     if config.data.pairs is not None and not config.data.paired:
@@ -301,6 +300,11 @@ def _contradictions(config: Config) -> Iterator[tuple[Place, str]]:
         yield ("data", "paired_fraction"), "needs data.paired: true, so that equal names are partners."
     if train.warm_up >= train.steps:
         yield ("train", "warm_up"), f"is {train.warm_up}, which leaves no step after it: train.steps is {train.steps}."
+
+
+def by_partners_alone(config: Config) -> bool:
+    """Whether nothing but true partners tells what a translation keeps, so that nothing else can be learned from."""
+    return config.loss.consistency == "none" and not _kept(config)
 
 
 def _kept(config: Config) -> bool:

@@ -127,8 +127,8 @@ def test_known_pairs_show_the_same_window_and_strangers_their_own(tmp_path):
 @pytest.mark.parametrize(("settings", "problem"), [
     (("data.paired_fraction=0.5",), "data.paired_fraction=0.5: needs data.paired: true, so that equal names are"),
     (("loss.consistency=none",), "is 'none', so partners alone tell what to keep: it needs loss.paired above 0"),
-    (("loss.consistency=none", "loss.paired=1", "data.paired=true", "data.paired_fraction=0.5"),
-     "is below 1, but loss.consistency is 'none': nothing would tie the others"),
+    (("loss.consistency=none", "loss.paired=1", "data.paired=true", "data.paired_fraction=0"),
+     "is 0, but loss.consistency is 'none': partners alone would tell what to keep"),
     (("data.paired_fraction=1.5", "data.paired=true"), "data.paired_fraction=1.5"),
 ])
 def test_choices_about_pairs_that_mean_nothing_are_refused(tmp_path, settings, problem):

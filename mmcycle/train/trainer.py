@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from mmcycle import __version__
-from mmcycle.config import Config, differing_keys, from_dict, save_config, to_dict
+from mmcycle.config import Config, by_partners_alone, differing_keys, from_dict, save_config, to_dict
 from mmcycle.core import schedule
 from mmcycle.data.samplers import Batch, Domain, unpaired_batches
 from mmcycle.errors import MmcycleError, UserError
@@ -134,7 +134,7 @@ def batches_of(
         domains["a"], domains["b"], batch_size=config.train.batch_size, seed=config.run.seed, start=start, steps=steps,
         rank=rank, world=world, workers=data.workers, shared_crop=data.shared_crop, on_error=data.on_error,
         paired=data.paired, paired_fraction=data.paired_fraction, pairs=data.pairs,
-        known_only=config.loss.consistency == "none" and config.loss.paired > 0,
+        known_only=by_partners_alone(config),
     )
 
 
