@@ -1,10 +1,10 @@
 """Pictures -> captions, at small scale: a small street becomes "two cars and one person by night".
 
 Needs   nothing (simulated cars and people, captioned), or --root DIR with DIR/image, DIR/text, equal names a pair
-Run     python recipes/image_to_text.py data.paired_fraction=1
+Run     python recipes/image_to_text.py
 Smoke   python recipes/image_to_text.py --smoke
 Yields  OUT/run (checkpoints, log.jsonl, samples, report.html), OUT/told (the captions, manifest.jsonl, report.html)
-Expect  two CPU cores, half an hour or so; short runs count cars and spell badly: docs/across_sensors.md
+Expect  one CPU core, ten minutes or so: light, cars and people right in 90, 88 and 69 %, see docs/across_sensors.md
 """
 import argparse
 import os
@@ -32,7 +32,7 @@ def main() -> None:
     options.add_argument("--root", type=Path, help="a folder with image/ and text/")
     options.add_argument("--out", type=Path, default=Path("runs/image_to_text"))
     options.add_argument("--smoke", action="store_true", help="seconds: does everything run?")
-    options.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="such as data.paired_fraction=1")
+    options.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="such as data.paired_fraction=0.1")
     chosen = options.parse_args()
 
     # Prepare: few cars and people on every street, by day and by night, and what each photograph shows, in words.
