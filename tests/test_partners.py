@@ -5,6 +5,7 @@ from typer.testing import CliRunner
 
 from mmcycle.cli import app
 from mmcycle.config import load_config
+from mmcycle.data import structure
 from mmcycle.data.partners import known_partners, write_partners
 from mmcycle.data.samplers import Domain, unpaired_batches
 from mmcycle.data.structure import Match, grid_of, matches, outlines
@@ -47,6 +48,14 @@ def test_places_are_found_again_in_another_light_and_strangers_are_not(webcams):
     right = [night.names[one.b] == true_name(day.names[one.a]) for one in found]
     assert len({one.a for one in found}) >= PLACES - 1 and sum(right) >= len(found) - 2
     assert [one.score for one in found] == sorted((one.score for one in found), reverse=True)
+
+
+def test_a_few_at_a_time_gives_the_same_pairs(webcams, monkeypatch):
+    day, night = webcams
+    sets = drawn(day), drawn(night), drawn(night, mirrored=True)
+    whole = matches(*sets)
+    monkeypatch.setattr(structure, "AT_ONCE", 5)
+    assert [(one.a, one.b) for one in matches(*sets)] == [(one.a, one.b) for one in whole] and whole
 
 
 def test_brightness_alone_would_not_have_found_them(webcams):

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 CELLS = 64 * 96                     # of the grid that outlines are drawn on
 FLOOR = 0.02                        # of the range: what is darker is noise of the sensor
 FINE, AROUND, LOOSE = 1.0, 6.0, 1.5         # cells: of edges, of what is near them, and how far places may differ
+AT_ONCE = 1024                      # recordings of a that are compared at a time
 FALSE = 0.05                        # share of the recordings given a partner whose partner may be false
 
 
@@ -55,10 +56,33 @@ def matches(a: Tensor, b: Tensor, decoys: Tensor) -> list[Match]:
     its best match is so much better than its best decoy that, by what wins the other way round, one in 20 of those kept
     is false (knockoff filter: Barber and Candes, 2015, eq. 1.9 with the +1).
     """
-    true, false = _alike(a, b), _alike(a, decoys)
-    pairs = {(i, int(true[i].argmax())) for i in _kept(true.amax(1) - false.amax(1))}
-    pairs |= {(int(true[:, j].argmax()), j) for j in _kept(true.amax(0) - false.amax(0))}
-    return sorted((Match(i, j, true[i, j].item()) for i, j in pairs), key=lambda one: (-one.score, one.a, one.b))
+    true, false = _Best.of(a, b), _Best.of(a, decoys)
+    rows, columns = (_kept(one - other) for one, other in ((true.row, false.row), (true.column, false.column)))
+    pairs = {Match(i, int(true.in_row[i]), float(true.row[i])) for i in rows}
+    pairs |= {Match(int(true.in_column[j]), j, float(true.column[j])) for j in columns}
+    return sorted(pairs, key=lambda one: (-one.score, one.a, one.b))
+
+
+class _Best(NamedTuple):
+    """The best correlation of each outline of a (row, (N,)) and of b (column, (M,)), and whose it is."""
+
+    row: Tensor
+    in_row: Tensor
+    column: Tensor
+    in_column: Tensor
+
+    @classmethod
+    def of(cls, a: Tensor, b: Tensor) -> _Best:
+        """Some of a at a time: all correlations of two large sets would not fit."""
+        a, b = _lone(a), _lone(b)
+        row, column, in_column = [], torch.full((len(b),), -torch.inf), torch.zeros(len(b), dtype=torch.long)
+        for first in range(0, len(a), AT_ONCE):
+            alike = a[first : first + AT_ONCE] @ b.T
+            row.append(alike.max(1))
+            best, place = alike.max(0)
+            better = best > column
+            column, in_column = torch.where(better, best, column), torch.where(better, place + first, in_column)
+        return cls(torch.cat([one.values for one in row]), torch.cat([one.indices for one in row]), column, in_column)
 
 
 def _kept(won: Tensor) -> list[int]:
@@ -69,12 +93,8 @@ def _kept(won: Tensor) -> list[int]:
     return []
 
 
-def _alike(a: Tensor, b: Tensor) -> Tensor:
-    """(N, M): correlation, after what all recordings of a domain have in common (a bright sky, a frame) is taken off."""
-    return _lone(a) @ _lone(b).T
-
-
 def _lone(x: Tensor) -> Tensor:
+    """Of length 1, without what all recordings of a domain have in common (a bright sky, a frame)."""
     x = x - x.mean(0) if len(x) > 1 else x
     return F.normalize(x - x.mean(1, keepdim=True), dim=1)
 
