@@ -4,7 +4,7 @@ Needs   nothing (simulated cars and people, captioned), or --root DIR with DIR/i
 Run     python recipes/image_to_text.py
 Smoke   python recipes/image_to_text.py --smoke
 Yields  OUT/run (checkpoints, log.jsonl, samples, report.html), OUT/told (the captions, manifest.jsonl, report.html)
-Expect  one CPU core, ten minutes or so: light, cars and people right in 90, 88 and 69 %, see docs/across_sensors.md
+Expect  one CPU core, ten minutes or so: light, cars and people told right in 91, 91 and 79 %, chance 50, 33 and 33
 """
 import argparse
 import os
