@@ -27,7 +27,7 @@ STEPS = 6
 ROOT = Path(__file__).parents[1]
 COMMANDS = (
     "train", "translate", "generate", "verify", "report", "recipes", "recipes list", "recipes copy", "config", "config show",
-    "config schema", "config check", "fit", "evaluate", "check", "modalities", "doctor", "export",
+    "config schema", "config check", "fit", "match", "evaluate", "check", "modalities", "doctor", "export",
     "simulate", "simulate street", "simulate drive",
 )
 

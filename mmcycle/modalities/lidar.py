@@ -86,7 +86,11 @@ class Lidar(Modality):
         return self.spec.full_turn and self.shape[2] == self.spec.columns
 
     def load(self, path: Path) -> Sweep | RangeImage:
-        """Also refused: what holds nothing that this sensor could see, or is of another grid."""
+        """Also refused: what holds nothing that this sensor could see, is of another grid, or in other units."""
+        return self.read(path, units=True)
+
+    def read(self, path: Path, units: bool) -> Sweep | RangeImage:
+        """units: whether intensities in other units are refused, as `load` does; `fit` is there to tell them."""
         try:
             if path.suffix.lower() in range_files.SUFFIXES:
                 image = read_range_image(path, self.max_points)
@@ -94,6 +98,8 @@ class Lidar(Modality):
                 return image
             sweep = read_sweep(path, self.max_points)
             self._check_sweep(sweep)
+            if units:
+                check_light(sweep.intensity, self.spec.intensity_scale)
         except RecordingError as error:
             raise error if path.name in str(error) else RecordingError(f"{path}: {error}") from error
         return sweep
@@ -301,7 +307,6 @@ class Lidar(Modality):
 
     def _check_sweep(self, sweep: Sweep) -> None:
         spec = self.spec
-        check_light(sweep.intensity, spec.intensity_scale)
         if self.projection in ("ring", "unfold"):
             self._projected(sweep)
         distance = np.linalg.norm(sweep.points, axis=1)

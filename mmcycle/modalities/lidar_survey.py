@@ -148,7 +148,7 @@ def _images(lidar: Lidar, paths: Sequence[Path], rows: Rows) -> Images:
         warnings.simplefilter("always")
         for path in paths:
             try:
-                seen = lidar.to_tensor(lidar.load(path))[1]
+                seen = lidar.to_tensor(lidar.read(path, units=False))[1]
             except (RecordingError, OSError) as error:
                 broken.append(str(error) if path.name in str(error) else f"{path}: {error}")
                 continue
