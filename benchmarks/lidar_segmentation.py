@@ -12,6 +12,7 @@ simulator alone, of the sensor calibrated by hand, and of a translator that hear
 place of real ones, the placebo. Another placebo: ours with each sweep's labels given to another sweep. `--rounds 1`
 goes on: the network labels the sweeps that were heard, the surest half of each class is added, and a new one is taught
 (class-balanced self-training, Zou et al. 2018), in every arm alike. Chosen on task seed 100 and frames 10 to 13.
+`--remission` shows every network how bright returns are, as a fifth input.
 """
 import argparse
 from collections.abc import Callable, Iterator
@@ -48,13 +49,23 @@ PLACEBO, ORACLE = "placebo and simulator + classic", "real labels (oracle)"
 
 
 class Frames(NamedTuple):
-    """Range (N, H, W) metres, 0 where nothing returned; classes (N, H, W), -1 where none counts."""
+    """Range (N, H, W) metres, 0 where nothing returned; remission, 0 if not shown; classes, -1 where none counts."""
 
     metres: Tensor
+    light: Tensor
     classes: Tensor
 
+    def at(self, rows: np.ndarray) -> "Frames":
+        return Frames(*(one[torch.from_numpy(rows)] for one in self))
 
-def simulated(out: Path, mode: str, streets: range = STREETS) -> Frames:
+    def without(self, lost: Tensor) -> "Frames":
+        """What is lost, or was, has no light and no class."""
+        there = (self.metres > 0) & ~lost
+        light, classes = torch.where(there, self.light, 0), torch.where(there, self.classes, -1)
+        return Frames(torch.where(there, self.metres, 0), light, classes)
+
+
+def simulated(out: Path, mode: str, bright: bool, streets: range = STREETS) -> Frames:
     """The streets' range images, written once: range, remission in hundredths, label = class + 1."""
     out.mkdir(parents=True, exist_ok=True)
     for seed in streets:
@@ -66,25 +77,32 @@ def simulated(out: Path, mode: str, streets: range = STREETS) -> Frames:
             label = np.where(swept.returned, table[swept.semantic], 0).astype(np.uint8)
             image = RangeImage(swept.range, (swept.intensity * 100).round(), {"label": label})
             write_range_image(image, path)
-    return frames([out / f"{seed:02d}.npz" for seed in streets], {n + 1: n for n in range(len(CLASSES))})
+    return frames([out / f"{seed:02d}.npz" for seed in streets], {n + 1: n for n in range(len(CLASSES))}, bright)
 
 
-def frames(paths: list[Path], table: dict[int, int]) -> Frames:
+def frames(paths: list[Path], table: dict[int, int], bright: bool) -> Frames:
     images = [read_range_image(path) for path in paths]
     to = np.full(256, -1)
     to[list(table)] = list(table.values())
-    metres = torch.stack([torch.from_numpy(np.asarray(image.range, np.float32)) for image in images])
+    metres, light = measured(images, bright)
     classes = torch.stack([torch.from_numpy(to[image.extra["label"]]) for image in images])
-    return Frames(metres, torch.where(metres > 0, classes, -1))
+    return Frames(metres, light, classes).without(metres <= 0)
 
 
-def features(metres: Tensor) -> Tensor:
-    """(N, H, W) -> (N, 4, H, W / 2): log range, distance on the ground, height, return; no x or y: any heading fits."""
-    metres = metres[..., ::2]
+def measured(images: list[RangeImage], bright: bool) -> tuple[Tensor, Tensor]:
+    """Metres and shares of full remission, (N, H, W) each."""
+    metres, light = (torch.from_numpy(np.stack([getattr(image, what) for image in images]).astype(np.float32))
+                     for what in ("range", "remission"))
+    return metres, light / 100 * bright
+
+
+def features(seen: Frames) -> Tensor:
+    """(N, 5, H, W / 2): log range, distance on the ground, height, return, remission; no x or y: any heading fits."""
+    metres, light = seen.metres[..., ::2], seen.light[..., ::2]
     up = torch.deg2rad(torch.tensor(GRID.elevations))[:, None]
     there = (metres > 0).float()
     far, height = metres * up.cos() / 20, (metres * up.sin() + 1.7) / 2
-    return torch.stack([(metres + 1).log() / 2, far, height, there], 1) * there[:, None]
+    return torch.stack([(metres + 1).log() / 2, far, height, there, light.clamp(0, 1).sqrt()], 1) * there[:, None]
 
 
 Batches = Callable[[int], tuple[Tensor, Tensor]]
@@ -96,41 +114,44 @@ def batches(source: Draw, seed: int) -> Batches:
     def batch(step: int) -> tuple[Tensor, Tensor]:
         rng = np.random.default_rng((seed, step))
         drawn = source(rng)
-        x, y = features(drawn.metres), drawn.classes[..., ::2]
+        x, y = features(drawn), drawn.classes[..., ::2]
         columns = [(torch.arange(WINDOW) + int(rng.integers(x.shape[-1]))) % x.shape[-1] for _ in x]
-        x, y = (torch.stack([one[..., c] for one, c in zip(whole, columns)]) for whole in (x, y))
-        return x, y
+        return tuple(torch.stack([one[..., c] for one, c in zip(whole, columns)]) for whole in (x, y))
     return batch
 
 
 def drawing(pool: Frames) -> Draw:
-    def draw(rng: np.random.Generator) -> Frames:
-        rows = torch.from_numpy(rng.integers(len(pool.metres), size=BATCH))
-        return Frames(pool.metres[rows], pool.classes[rows])
-    return draw
+    return lambda rng: pool.at(rng.integers(len(pool.metres), size=BATCH))
 
 
 def classic(source: Draw) -> Draw:
-    """Random returns and rows lost, scaled, noisy."""
+    """Random returns and rows lost, scaled, noisy; brighter or darker."""
     def draw(rng: np.random.Generator) -> Frames:
-        metres, classes = source(rng)
-        chance = torch.from_numpy(rng.random(metres.shape, np.float32))
-        lost = chance < torch.from_numpy(rng.uniform(0, 0.3, (len(metres), 1, 1)).astype(np.float32))
+        metres, light, classes = source(rng)
+
+        def uniform(low: float, high: float) -> Tensor:
+            return torch.from_numpy(rng.uniform(low, high, (len(metres), 1, 1)).astype(np.float32))
+
+        def normal() -> Tensor:
+            return torch.from_numpy(rng.standard_normal(metres.shape, np.float32))
+
+        lost = torch.from_numpy(rng.random(metres.shape, np.float32)) < uniform(0, 0.3)
         lost |= torch.from_numpy(rng.random((len(metres), metres.shape[1], 1)) < 0.1)
-        scale = torch.from_numpy(rng.uniform(0.95, 1.05, (len(metres), 1, 1)).astype(np.float32))
-        noise = torch.from_numpy(rng.normal(0, 0.03, metres.shape).astype(np.float32))
-        metres = torch.where((metres > 0) & ~lost, metres * scale + noise, 0)
-        return Frames(metres, torch.where(metres > 0, classes, -1))
+        if light.any():
+            light = light.clamp_min(0).pow(uniform(0.7, 1.4)) * uniform(0.7, 1.4) + 0.03 * normal()
+        return Frames(metres * uniform(0.95, 1.05) + 0.03 * normal(), light, classes).without(lost | (metres <= 0))
     return draw
 
 
-def translated(pool: Frames, made: list[Tensor], share: float) -> Draw:
-    """Of the translations of the pool, each (N, H, W); a share of the frames drawn stays as the simulator made it."""
+def translated(pool: Frames, made: list[Frames], share: float) -> Draw:
+    """Of the translations of the pool; a share of the frames drawn stays as the simulator made it."""
     def draw(rng: np.random.Generator) -> Frames:
         rows, versions = rng.integers(len(pool.metres), size=BATCH), rng.integers(len(made), size=BATCH)
         own = rng.random(BATCH) < share
-        metres = torch.stack([pool.metres[r] if o else made[v][r] for r, v, o in zip(rows, versions, own)])
-        return Frames(metres, torch.where(metres > 0, pool.classes[torch.from_numpy(rows)], -1))
+        drawn = [(pool if o else made[v]._replace(classes=pool.classes)).at(np.array([r]))
+                 for r, v, o in zip(rows, versions, own)]
+        drawn = [one.without(one.metres <= 0) for one in drawn]
+        return Frames(*(torch.cat(one) for one in zip(*drawn)))
     return draw
 
 
@@ -141,20 +162,21 @@ def halves(first: Draw, second: Draw) -> Draw:
     return draw
 
 
-def believed(network: Segmenter, metres: Tensor) -> Frames:
+def believed(network: Segmenter, real: Frames) -> Frames:
     """Real sweeps with the classes that the network is surest of, of each the same share; seen twice, once mirrored."""
-    x = features(metres)
+    x, chances = features(real), torch.zeros(())
     with torch.inference_mode():
-        seen = [torch.cat([network(one[None]) for one in x.flip(way)]).softmax(1).flip(way) for way in ((), (-1,))]
-    sure, found = (seen[0] + seen[1]).max(1)
-    there = metres[..., ::2] > 0
-    classes = torch.full_like(metres, -1, dtype=torch.int64)
+        for way in ((), (-1,)):
+            chances = chances + torch.cat([network(one[None]) for one in x.flip(way)]).softmax(1).flip(way)
+    sure, found = chances.max(1)
+    there = real.metres[..., ::2] > 0
+    classes = torch.full_like(real.classes, -1)
     for number in range(len(CLASSES)):
         meant = there & (found == number)
         if meant.any():
             least = float(np.quantile(sure[meant].numpy(), 1 - SUREST))
             classes[..., ::2][meant & (sure >= least)] = number
-    return Frames(metres, classes)
+    return real._replace(classes=classes)
 
 
 def heard(data: Path, out: Path) -> Path:
@@ -167,16 +189,19 @@ def heard(data: Path, out: Path) -> Path:
     return out
 
 
-def versions(translator: Translator, source: Path, count: int) -> list[Tensor]:
-    """Several translations of every simulated frame, (N, H, W) metres each."""
-    raws = [translator.source.load(source / f"{seed:02d}.npz") for seed in STREETS]
-    made = ([translator(raw, seed=1000 * v + n).range for n, raw in enumerate(raws)] for v in range(count))
-    return [torch.from_numpy(np.stack(one).astype(np.float32)) for one in made]
+def versions(translator: Translator, source: Path, pool: Frames, count: int) -> list[Frames]:
+    """Several translations of every simulated frame."""
+    raws, bright = [translator.source.load(source / f"{seed:02d}.npz") for seed in STREETS], bool(pool.light.any())
+    made = []
+    for v in range(count):
+        metres, light = measured([translator(raw, seed=1000 * v + n) for n, raw in enumerate(raws)], bright)
+        made.append(Frames(metres, light, pool.classes).without(metres <= 0))
+    return made
 
 
 def learned(file: Path, draw: Draw, seed: int) -> Segmenter:
     """Taught once; in bfloat16, twice as fast here. Weights change with every step: none may be cached."""
-    network = Segmenter(4, len(CLASSES))
+    network = Segmenter(5, len(CLASSES))
     if not file.exists():
         with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
             network = segmenter(batches(draw, seed), len(CLASSES), seed, STEPS)
@@ -188,12 +213,12 @@ def learned(file: Path, draw: Draw, seed: int) -> Segmenter:
 
 def score(network: Segmenter, test: Frames) -> dict[str, float]:
     with torch.inference_mode():
-        found = torch.cat([network(features(one[None])) for one in test.metres]).argmax(1)
+        found = torch.cat([network(one[None]) for one in features(test)]).argmax(1)
     each = overlaps(found, test.classes[..., ::2], len(CLASSES))
     return {"mIoU": float(np.nanmean(each)), **dict(zip(CLASSES, each))}
 
 
-def trials(out: Path, name: str, draw: Draw, seed: int, rounds: int, real: Tensor) -> Iterator[tuple[str, Segmenter]]:
+def trials(out: Path, name: str, draw: Draw, seed: int, rounds: int, real: Frames) -> Iterator[tuple[str, Segmenter]]:
     """The network taught on what is drawn, then those that are taught on their predecessor's beliefs as well."""
     file = f"{name} {seed}".replace("/", " translator ")
     network = learned(out / "networks" / f"{file}.safetensors", draw, seed)
@@ -231,10 +256,10 @@ def _by_task(found: dict[str, dict[str, float]]) -> list[float]:
 def arms_of(data: Path, out: Path, chosen: argparse.Namespace) -> dict[str, dict[str, Draw]]:
     """{arm: {"" or which translator: what is drawn}}."""
     source, others = out / "simulated", out / "others"
-    pool = simulated(source, "ideal")
-    simulated(others, "ideal", OTHERS)
-    by_hand = drawing(simulated(out / "calibrated", "calibrated"))
-    oracle = drawing(frames([data / f"{n}.npz" for n in ADAPT], REAL))
+    pool = simulated(source, "ideal", chosen.remission)
+    simulated(others, "ideal", chosen.remission, OTHERS)
+    by_hand = drawing(simulated(out / "calibrated", "calibrated", chosen.remission))
+    oracle = drawing(frames([data / f"{n}.npz" for n in ADAPT], REAL, chosen.remission))
     arms: dict[str, dict[str, Draw]] = {
         "simulator": {"": drawing(pool)},
         CLASSIC: {"": classic(drawing(pool))},
@@ -247,7 +272,7 @@ def arms_of(data: Path, out: Path, chosen: argparse.Namespace) -> dict[str, dict
     runs = {f"/{n}": (out / f"translator{n}", real, n) for n in chosen.translators}
     runs["/misled"] = out / "misled", others, 0
     for suffix, (run, sweeps, seed) in runs.items():
-        made = versions(taught(run, CONFIG, source, sweeps, seed, chosen.overrides), source, 4)
+        made = versions(taught(run, CONFIG, source, sweeps, seed, chosen.overrides), source, pool, 4)
         both = translated(pool, made, 0.5)
         if suffix == "/misled":
             arms["placebo: heard of simulated streets"] = {suffix: translated(pool, made, 0.0)}
@@ -270,16 +295,18 @@ def main() -> None:
     options.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     options.add_argument("--arms", nargs="+", help="only these")
     options.add_argument("--rounds", type=int, default=0, help="of self-training, after the first network")
+    options.add_argument("--remission", action="store_true", help="networks see how bright returns are")
     options.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="such as train.steps=2000")
     chosen = options.parse_intermixed_args()
     torch.set_num_threads(1)
-    test = frames([chosen.data / f"{n}.npz" for n in TEST], REAL)
-    real = frames([chosen.data / f"{n}.npz" for n in ADAPT], {}).metres
+    test = frames([chosen.data / f"{n}.npz" for n in TEST], REAL, chosen.remission)
+    real = frames([chosen.data / f"{n}.npz" for n in ADAPT], {0: -1}, chosen.remission)
     arms = arms_of(chosen.data, chosen.out, chosen)
     scores: dict[str, dict[str, dict[str, float]]] = {}
     for seed, arm in product(chosen.seeds, chosen.arms or arms):
         for suffix, draw in arms[arm].items():
-            for later, network in trials(chosen.out, f"{arm}{suffix}", draw, seed, chosen.rounds, real):
+            name = f"{arm}{suffix}{', remission' * chosen.remission}"
+            for later, network in trials(chosen.out, name, draw, seed, chosen.rounds, real):
                 found = score(network, test)
                 scores.setdefault(f"{arm}{later}", {})[f"{seed}{suffix}"] = found
                 print(f"{arm}{later}{suffix}  seed {seed}  mIoU {found['mIoU']:.1f}", flush=True)
