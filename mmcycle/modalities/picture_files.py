@@ -58,9 +58,8 @@ def read_picture(path: Path, max_pixels: int) -> Picture:
     except RecordingError:
         raise
     except Exception as error:      # Pillow answers damaged bytes with almost any exception
-        raise RecordingError(
-            f"{path}: cannot be read as a picture: {_sentence(error)}; mend or remove the file"
-        ) from error
+        why = _sentence(error).partition(" (")[0]       # no counts of bytes, which need not be the same next time
+        raise RecordingError(f"{path}: cannot be read as a picture: {why}; mend or remove the file") from error
 
 
 def write_picture(picture: Picture, path: Path, span: tuple[float, float]) -> None:
