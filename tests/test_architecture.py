@@ -41,7 +41,7 @@ def modules() -> list[Module]:
 # Who may import whom
 
 LEVELS = [                                              # a module imports from its own line or from above it
-    {"errors", "files", "lock", "interruption", "plugins"},
+    {"errors", "files", "lock", "interruption", "plugins", "progress"},
     {"core"},
     {"modality", "modalities"},
     {"config", "strict_yaml", "mistakes", "schema", "recipe", "data", "transforms"},

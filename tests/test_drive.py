@@ -9,9 +9,9 @@ from PIL import Image
 
 from command import mmcycle, refused
 from mmcycle.errors import UserError
+from mmcycle.progress import counted
 from mmcycle.simulate.crew import share_out
 from mmcycle.simulate.mesh import Semantic
-from mmcycle.simulate.progress import counted
 from mmcycle.simulate.scene import street
 
 pytest.importorskip("open3d")

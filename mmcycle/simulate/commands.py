@@ -29,7 +29,7 @@ def street(
 ) -> None:
     """Streets, ray-cast, each from one place: exact pairs, semantic masks and boxes, labelled sweeps."""
     from mmcycle.modality import find_modality
-    from mmcycle.simulate.progress import counted
+    from mmcycle.progress import counted
     from mmcycle.simulate.street import write_street
 
     wanted = tuple(views.split(","))
@@ -52,8 +52,8 @@ def drive(
 ) -> None:
     """A drive along one street: camera, LiDAR, labels, calibration and poses, moment by moment, as KITTI has them."""
     from mmcycle.modality import find_modality
+    from mmcycle.progress import counted
     from mmcycle.simulate.drive import write_drive
-    from mmcycle.simulate.progress import counted
 
     spec = find_modality("lidar")(sensor=sensor).spec
     with counted("moments") as tell:

@@ -9,7 +9,7 @@ from itertools import islice
 
 from mmcycle.errors import MmcycleError
 from mmcycle.interruption import Interrupted, signals
-from mmcycle.simulate.progress import Tell, unsaid
+from mmcycle.progress import Tell, unsaid
 
 
 def share_out(

@@ -18,12 +18,12 @@ from numpy import ndarray as Array
 
 from mmcycle.errors import UserError, need
 from mmcycle.files import write_json, write_text
+from mmcycle.progress import Tell, unsaid
 from mmcycle.simulate.camera import VIEWS, Camera, photograph
 from mmcycle.simulate.crew import share_out
 from mmcycle.simulate.mesh import Semantic
 from mmcycle.simulate.objects import kitti_lines
 from mmcycle.simulate.plan import Plan
-from mmcycle.simulate.progress import Tell, unsaid
 from mmcycle.simulate.scanner import Pose, Scanner, Sensor, boxes_seen, check_mode, directions, sensed
 from mmcycle.simulate.scene import Scene, street
 from mmcycle.simulate.street import SIDES, agreed, described, noise_of, seed_of, write_image

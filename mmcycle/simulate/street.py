@@ -22,12 +22,12 @@ from PIL import Image
 
 from mmcycle.errors import UserError, need
 from mmcycle.files import write_atomic, write_json, write_text
+from mmcycle.progress import Tell, unsaid
 from mmcycle.simulate.camera import VIEWS as PHOTOGRAPHS
 from mmcycle.simulate.camera import Camera, Photograph, photographs
 from mmcycle.simulate.captions import Shown, caption
 from mmcycle.simulate.crew import share_out
 from mmcycle.simulate.mesh import Semantic
-from mmcycle.simulate.progress import Tell, unsaid
 from mmcycle.simulate.scanner import Pose, Sensor, boxes_seen, check_mode, scan
 from mmcycle.simulate.scene import street
 from mmcycle.simulate.sweep import write_boxes, write_sweep
