@@ -34,7 +34,7 @@ def known_partners(a: Domain, b: Domain, fraction: float, seed: int, table: Path
             f"{a.root} and {b.root} hold no pair: no two recordings share a relative path, suffixes aside. Name "
             "partners alike, or set data.paired to false."
         )
-    order = sorted(every, key=lambda index: (seed_of(seed, "known", _stem(a.names[index])), a.names[index]))
+    order = sorted(every, key=lambda index: (seed_of(seed, "known", stem_of(a.names[index])), a.names[index]))
     count = max(round(fraction * len(order)), 1) if fraction else 0
     return {index: every[index] for index in order[:count]}
 
@@ -90,17 +90,18 @@ def _by_path(a: Domain, b: Domain, some: bool) -> Partners:
     return {stems_a[stem]: (stems_b[stem],) for stem in stems_a if stem in stems_b}
 
 
-def _stem(name: str) -> str:
+def stem_of(name: str) -> str:
+    """A path without its suffix: what two partners share."""
     return str(Path(name).with_suffix(""))
 
 
 def _stems(domain: Domain) -> dict[str, int]:
     stems: dict[str, int] = {}
     for index, name in enumerate(domain.names):
-        if _stem(name) in stems:
+        if stem_of(name) in stems:
             raise UserError(
-                f"{domain.root}: {domain.names[stems[_stem(name)]]} and {name} differ in the suffix alone, "
+                f"{domain.root}: {domain.names[stems[stem_of(name)]]} and {name} differ in the suffix alone, "
                 f"so pairs cannot be told; remove one"
             )
-        stems[_stem(name)] = index
+        stems[stem_of(name)] = index
     return stems

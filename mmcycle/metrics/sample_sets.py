@@ -4,11 +4,11 @@ Which windows are cut follows from the seed and the paths alone. Letters: N samp
 """
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from mmcycle.data.partners import stem_of
 from mmcycle.data.samplers import Domain
 from mmcycle.data.seeds import seed_of
 from mmcycle.errors import RecordingError, UserError
@@ -120,9 +120,10 @@ def _partners(
     source: Domain, real: Domain, cut: list[tuple[int, int, Tensor]]
 ) -> tuple[Tensor | None, Tensor | None]:
     """Of the windows whose recording has a namesake, suffixes aside: their places, and the namesakes cut alike."""
-    named = {_stem(name): index for index, name in enumerate(real.names)}
-    places = [place for place, (index, _, _) in enumerate(cut) if _stem(source.names[index]) in named]
-    partners = list(_samples_of(real, [(named[_stem(source.names[cut[place][0]])], cut[place][1]) for place in places]))
+    named = {stem_of(name): index for index, name in enumerate(real.names)}
+    places = [place for place, (index, _, _) in enumerate(cut) if stem_of(source.names[index]) in named]
+    wanted = [(named[stem_of(source.names[cut[place][0]])], cut[place][1]) for place in places]
+    partners = list(_samples_of(real, wanted))
     kept = [(place, x) for place, x in zip(places, partners) if x is not None]
     if len(kept) < FEWEST:
         return None, None
@@ -146,7 +147,3 @@ def _few(size: int, source: Domain, real: Domain) -> list[str]:
 
 def _shuffled(items: int, seed: int) -> list[int]:
     return torch.randperm(items, generator=torch.Generator().manual_seed(seed_of(seed, "order"))).tolist()
-
-
-def _stem(name: str) -> str:
-    return str(Path(name).with_suffix(""))
