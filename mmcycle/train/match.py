@@ -28,12 +28,12 @@ def match(source: str, out: Path, overrides: Sequence[str] = (), force: bool = F
     config = load_config(source, overrides)
     a, b = open_domain(config, "a"), open_domain(config, "b")
     grid = grid_of(config.b.modality.shape)
-    told, straight, mirrored = _outlines(a, grid), _outlines(b, grid), _outlines(b, grid, mirrored=True)
+    (told,), (straight, mirrored) = _outlines(a, grid), _outlines(b, grid, (1, -1))
     found = matches(told, straight, mirrored)
     if not found:
         raise UserError(
-            f"{a.root} and {b.root}: of {len(a)} and {len(b)} recordings none were found to show the same place (20 or more "
-            "that do are needed to tell them from chance); name pairs yourself in a table with the columns a and b"
+            f"{a.root} and {b.root}: of {len(a)} and {len(b)} recordings none were found to show the same place (20 or "
+            "more that do are needed to tell them from chance); name pairs yourself in a table with the columns a and b"
         )
     write_partners(out, [(a.names[one.a], b.names[one.b], one.score) for one in found])
     _show(a, b, found, sheet)
@@ -45,9 +45,13 @@ def match(source: str, out: Path, overrides: Sequence[str] = (), force: bool = F
     ]
 
 
-def _outlines(domain: Domain, grid: tuple[int, int], mirrored: bool = False) -> Tensor:
-    wholes = (domain.whole(index) for index in range(len(domain)))
-    return torch.stack([outlines(x.flip(-1) if mirrored else x, grid) for x in wholes])
+def _outlines(domain: Domain, grid: tuple[int, int], ways: tuple[int, ...] = (1,)) -> list[Tensor]:
+    """(N, D) each: as the recordings are (1), or mirrored (-1)."""
+    drawn = []
+    for index in range(len(domain)):
+        x = domain.whole(index)
+        drawn.append([outlines(x if way == 1 else x.flip(-1), grid) for way in ways])
+    return [torch.stack(column) for column in zip(*drawn)]
 
 
 def _show(a: Domain, b: Domain, found: list[Match], path: Path) -> None:
