@@ -61,12 +61,18 @@ TOLD = ["a.stretch=[32,48]", *TEXT[1:]]
 UNKNOWN = ["data.paired=false", "data.paired_fraction=1", "loss.paired=0"]
 ALL_KNOWN = ["data.paired_fraction=1"]
 ACROSS = {"no pair known": UNKNOWN, "a tenth known": ["data.paired_fraction=0.1"], "all known": ALL_KNOWN}
+CONDITIONAL = [*PIX2PIX, "model.discriminator_sees=pair", "train.replay=0"]
 ONE_WAY = {
     "all known, pix2pix": [*ALL_KNOWN, *PIX2PIX],
     "all known, L1 alone": [*ALL_KNOWN, *PIX2PIX, "loss.paired=10000"],
     "a tenth known, pix2pix on them": [*PIX2PIX, "data.paired_fraction=0.1"],
 }
-SHARPER = {"all known, pix2pix, the adversary ten times as loud": [*ALL_KNOWN, *PIX2PIX, "loss.paired=10"]}
+PAIRS_JUDGED = {"all known, pix2pix, pairs judged": [*ALL_KNOWN, *CONDITIONAL]}
+LOUD = "the adversary ten times as loud"
+SHARPER = {
+    f"all known, pix2pix, {LOUD}": [*ALL_KNOWN, *PIX2PIX, "loss.paired=10"],
+    f"all known, pix2pix, pairs judged, {LOUD}": [*ALL_KNOWN, *CONDITIONAL, "loss.paired=10"],
+}
 
 
 class Study(NamedTuple):
@@ -387,10 +393,12 @@ STUDIES = {
         "light, a tenth known": [*LIGHT, *PAIRS, "data.paired_fraction=0.1", "loss.paired=20"],
         "light, pix2pix": [*LIGHT, *PIX2PIX],
     }, 400, _photographs_and_heat, _heat_without_learning, _of_heat),
-    "lidar": Study("lidar_to_camera", [], ACROSS | ONE_WAY, 400, _drives, _pairs_without_learning, _of_photographs),
+    "lidar": Study("lidar_to_camera", [], ACROSS | ONE_WAY | PAIRS_JUDGED, 400,
+                   _drives, _pairs_without_learning, _of_photographs),
     "poses": Study("lidar_to_camera", ["a.sensor={rows: 32, fov: [18, -16], azimuth: [0, 64], max_range: 60}"],
-                   ACROSS | ONE_WAY, 400, _streets, _pairs_without_learning, _of_photographs),
-    "text": Study("text_to_image", TEXT, ACROSS | ONE_WAY | SHARPER, 500, _captions, _partners_without_learning, _of_both),
+                   ACROSS | ONE_WAY | PAIRS_JUDGED, 400, _streets, _pairs_without_learning, _of_photographs),
+    "text": Study("text_to_image", TEXT, ACROSS | ONE_WAY | PAIRS_JUDGED | SHARPER, 500,
+                  _captions, _partners_without_learning, _of_both),
     "told": Study("image_to_text", TOLD, ONE_WAY, 2000, _captions, _partners_without_learning,
                   lambda home, config, made: _told(home, config.b.modality, home / "held_out" / "b", made["ab"])),
 }

@@ -60,6 +60,7 @@ ARMS: Mapping[str, tuple[str, list[str]]] = {           # name -> folder to lear
     "one way, a tenth known": ("known", [*NCE, *TENTH]),
     "pix2pix, a tenth alone": ("few", PIX2PIX),
     "pix2pix, all known": ("known", PIX2PIX),
+    "pix2pix, all known, pairs judged": ("known", [*PIX2PIX, "model.discriminator_sees=pair", "train.replay=0"]),
 }
 GENERATORS = {"light": {"blocks": 3}, "bilateral": {"blocks": 2}}
 

@@ -40,6 +40,10 @@ VARIANTS = {
         "train.diff_augment=[color, translation, cutout]", "loss.consistency=both", "loss.nce_patches=16", "loss.r1=1",
         "loss.r1_every=2", "loss.identity_end=0", "loss.identity_until=0.9", "train.schedule=cosine",
     ],
+    "pix2pix, pairs judged": [
+        "data.paired=true", "loss.consistency=none", "loss.paired=10", "loss.identity=0", "loss.identity_end=null",
+        "model.discriminator_sees=pair", "train.replay=0", "loss.r1=1", "loss.r1_every=2", "train.diff_augment=[color]",
+    ],
     "one way": ["loss.consistency=nce", "model.discriminator_norm=instance", "train.discriminator_lr=0.02"],
 }
 

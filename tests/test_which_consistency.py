@@ -1,6 +1,7 @@
 """Which consistency to choose: every arm can be trained, knows the partners that it says, and the truth scores best."""
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,11 @@ def tiny(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_an_arm_differs_from_the_others_in_its_objective_and_its_partners_alone(arm: str, generator: str, tiny: Path):
     config = which.config_of(tiny, generator, arm, 0, 4)
     plain = which.config_of(tiny, generator, "cycle", 0, 4)
-    assert (config.model, config.train, config.run) == (plain.model, plain.train, plain.run)
+    pairs = config.model.discriminator_sees == "pair"
+    assert pairs == ("pairs judged" in arm)
+    judge = replace(config.model, discriminator_sees="sample"), replace(config.train, replay=plain.train.replay)
+    assert (*judge, config.run) == (plain.model, plain.train, plain.run)
+    assert (config.train.replay == 0) == pairs
     assert config.data.paired == ("known" in arm or "pix2pix" in arm) == (config.b.root.name == "b")
     assert (config.loss.consistency == "none") == ("pix2pix" in arm)
     assert (config.data.paired_fraction < 1) == ("a tenth known" in arm)

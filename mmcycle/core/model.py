@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from mmcycle.core import losses, nets
 from mmcycle.core.diff_augment import diff_augment
+from mmcycle.core.pair_judge import SEEN, PairDiscriminator, View
 from mmcycle.core.settings import Networks, Objective
 
 if TYPE_CHECKING:
@@ -52,7 +53,8 @@ class CycleModel(nn.Module):
         self.one_way = objective.consistency in ("nce", "none")
         self.crosses = _crosses(a, b)
         self.gen_ab = generator(a, b, networks)
-        self.disc_b = b.discriminator(networks)
+        self.sees_pairs = networks.discriminator_sees == "pair"
+        self.disc_b = discriminator(a, b, networks)
         self.gen_ba = None if self.one_way else generator(b, a, networks)
         self.disc_a = None if self.one_way else a.discriminator(networks)
         if objective.consistency in ("nce", "both") and any(gen.encoder is None for gen in self.generators.values()):
@@ -63,7 +65,7 @@ class CycleModel(nn.Module):
         self.heads = nn.ModuleDict(self._patch_heads(a, b))
         self.task = task.eval().requires_grad_(False) if task else None
         for domain, disc in self.discriminators.items():
-            _check_judge(domain, disc, {"a": a, "b": b}[domain].shape, networks)
+            _check_judge(domain, disc, a.shape, {"a": a, "b": b}[domain].shape, networks)
         self.rng = rng or torch.Generator()             # of the training device: patches, penalties, augmentation
 
     def legs(self, real_a: Tensor, real_b: Tensor, identity: float, known: Tensor | None = None) -> Iterator[Leg]:
@@ -81,10 +83,15 @@ class CycleModel(nn.Module):
                 yield self._stay("a", real_a, identity)
 
     def discriminator_terms(
-        self, domain: str, real: Tensor, fake: Tensor, step: int
+        self, domain: str, real: Tensor, fake: Tensor, step: int, source: Tensor | None = None
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Samples of one domain, real and fake -> what its discriminator pays, and its mean scores."""
+        """Samples of one domain, real and fake -> what its discriminator pays, and its mean scores.
+
+        source: what the fakes were made of, and the true partners of the real ones; read by discriminators of pairs.
+        """
         disc, o = self.discriminators[domain], self.objective
+        if self.sees_pairs:
+            real, fake = (disc.beside(x, source) for x in (real, fake))
         real_scores, fake_scores = self._judge(disc, torch.cat([real, fake.to(real.dtype)])).float().chunk(2)
         terms = {f"disc_{domain}": losses.discriminator_adversarial(o.adversarial, real_scores, fake_scores)}
         with torch.autocast(real.device.type, enabled=False):
@@ -132,7 +139,8 @@ class CycleModel(nn.Module):
         if style is not None and self.training:
             there.head.observe(partner, style)
         fake = there(real, style, self.rng)
-        scores = self._judge(self.discriminators[end], fake)
+        disc = self.discriminators[end]
+        scores = self._judge(disc, disc.beside(fake, real) if self.sees_pairs else fake)
         terms = {f"adv_{end}": losses.generator_adversarial(o.adversarial, scores)}
         if o.consistency in ("cycle", "both") and o.cycle:
             back = self.generators[direction[::-1]]
@@ -214,6 +222,23 @@ def generator(a: "Modality", b: "Modality", networks: Networks) -> nets.Generato
     return nets.Generator(encoder, trunk, decoder, residual, head)
 
 
+def discriminator(a: "Modality", b: "Modality", networks: Networks) -> nn.Module:
+    """The network that judges samples of b, or translations of a beside their sources."""
+    own = b.discriminator(networks)
+    if networks.discriminator_sees == "sample":
+        return own
+    if not isinstance(own, nets.PatchDiscriminator):
+        raise ValueError(f"model.discriminator_sees='pair' needs samples of b that an ordinary discriminator judges; "
+                         f"{type(b).__name__} has one of its own: take 'sample'")
+    (channels, *from_size), (more, *size) = a.shape, b.shape
+    encoder = a.encoder(networks)
+    latent, grid = _stages(encoder, a.shape)[0].shape[1:], _grid(_stages(b.encoder(networks), b.shape))
+    if from_size == size and tuple(latent[1:]) == grid:
+        return PairDiscriminator(nn.Identity(), nets.discriminator(channels + more, networks, b.wraps))
+    view = View(encoder, tuple(latent), grid, tuple(size))
+    return PairDiscriminator(view, nets.discriminator(SEEN + more, networks, b.wraps))
+
+
 def _crosses(a: "Modality", b: "Modality") -> bool:
     """Whether the domains are of two kinds, so that no network of one can read a sample of the other."""
     return type(a) is not type(b) or a.shape != b.shape
@@ -257,10 +282,13 @@ def _check(
 
 
 @torch.no_grad()
-def _check_judge(domain: str, disc: nn.Module, shape: tuple[int, ...], networks: Networks) -> None:
+def _check_judge(
+    domain: str, disc: nn.Module, source: tuple[int, ...], shape: tuple[int, ...], networks: Networks
+) -> None:
     """Let the discriminator score an empty sample, to refuse now what would fail in the first step."""
+    x = torch.zeros(1, *shape)
     try:
-        disc.eval()(torch.zeros(1, *shape))
+        disc.eval()(disc.beside(x, torch.zeros(1, *source)) if isinstance(disc, PairDiscriminator) else x)
     except (RuntimeError, ValueError) as error:
         layers = networks.discriminator_layers
         raise ValueError(

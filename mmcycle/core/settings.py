@@ -17,18 +17,19 @@ class Networks:
     __pydantic_config__: ClassVar = STRICT
 
     generator: Literal["resnet", "unet", "light", "bilateral"] = "resnet"   # "bilateral" can only recolour
-    width: Annotated[int, Gt(0), Le(1024)] = 64                         # channels at full resolution; 4 times as many in the latent
+    width: Annotated[int, Gt(0), Le(1024)] = 64                         # channels at full size; 4 times as many in the latent
     blocks: Annotated[int, Ge(0), Le(64)] = 9                           # residual blocks of the trunk
     upsample: Literal["resize", "transposed"] = "resize"                # resize-conv leaves no checkerboard
     residual: bool = False                                              # the generator predicts a change to its input
     discriminator_width: Annotated[int, Gt(0), Le(1024)] = 64
     discriminator_layers: Annotated[int, Ge(1), Le(8)] = 3              # receptive field 16, 34, 70, 142 for 1, 2, 3, 4
     discriminator_norm: Literal["spectral", "instance", "none"] = "spectral"
+    discriminator_sees: Literal["sample", "pair"] = "sample"            # "pair": the source, too, as pix2pix has it
 
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:
-    """What the networks are asked for. A weight of 0 means that the pass is not computed; that of `consistency` is above 0."""
+    """What the networks are asked for. A weight of 0: the pass is not computed; that of `consistency` is above 0."""
 
     __pydantic_config__: ClassVar = STRICT
 
@@ -46,13 +47,13 @@ class Objective:
     nce_temperature: Annotated[float, Gt(0)] = 0.07
     gradient_penalty: Annotated[float, Ge(0)] = 10.0                    # wgan-gp only
     r1: Annotated[float, Ge(0)] = 0.0                                   # zero-centred penalty on real samples
-    r1_every: Annotated[int, Gt(0)] = 16                                # steps between two penalties, scaled up to make up for it
-    low_resolution: Annotated[float, Ge(0)] = 0.0                       # keeps what can be seen at 1 / low_resolution_factor
+    r1_every: Annotated[int, Gt(0)] = 16                                # steps between two penalties, scaled up to match
+    low_resolution: Annotated[float, Ge(0)] = 0.0                       # keeps what shows at 1 / low_resolution_factor
     low_resolution_factor: Annotated[int, Gt(1)] = 8
-    style: Annotated[float, Ge(0)] = 0.0                                # a translation shows the style it was given, where heads have styles
+    style: Annotated[float, Ge(0)] = 0.0                                # what was given is shown, where heads have styles
     paired: Annotated[float, Ge(0)] = 0.0                               # L1 to the true partner, where one is known
-    task: Annotated[float, Ge(0)] = 0.0                                 # a frozen network must say of fake_b what it says of real_a
-    task_network: str | None = None                                     # "my_lab.nets:segmenter", which returns the network
+    task: Annotated[float, Ge(0)] = 0.0                                 # a frozen network says of fake_b what it says of real_a
+    task_network: str | None = None                                     # "my_lab.nets:segmenter" returns the network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +70,7 @@ class Descent:
     schedule: Literal["constant", "linear", "cosine"] = "linear"
     warm_up: Annotated[int, Ge(0)] = 0                                  # steps in which lr rises from 0
     decay_from: Annotated[float, Ge(0), Lt(1)] = 0.5                    # share of the steps after which lr falls to 0
-    ema: Annotated[float, Ge(0), Lt(1)] = 0.999                         # of the generators; evaluation and export use it
+    ema: Annotated[float, Ge(0), Lt(1)] = 0.999                         # of the generators: what is evaluated and exported
     replay: Annotated[int, Ge(0)] = 50                                  # fakes remembered per domain; 0: none
     clip: Annotated[float, Ge(0)] = 0.0                                 # largest gradient norm; 0: unlimited
     diff_augment: tuple[Literal["color", "translation", "cutout"], ...] = ()

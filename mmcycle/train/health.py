@@ -3,7 +3,8 @@
 A few samples, always the same, are translated by the networks as they are now; a fault is one that lasts. What is
 measured stands in the rows of log.jsonl ("health"), so a resumed run remembers what it has seen and said.
 
-    judged_b       share of pairs (patch of real_b, patch of fake_b) that disc_b ranks rightly: 1/2 is guessing
+    judged_b       share of pairs (patch of real_b, patch of fake_b) that disc_b ranks rightly: 1/2 is guessing; not where
+                   it judges translations beside their sources
     diverse_b      how far translations are from each other, in units of how far recordings of b are
     changed_b      how far translations are from their sources, in units of how far recordings of a and b are
     correlated_b   mean correlation of the channels of translation and source, where they have one shape
@@ -100,7 +101,8 @@ def examine(model: CycleModel, reals: Reals) -> Measured:
             start, end = direction
             real, target = reals[start], reals[end]
             fake = there.forward(real).float()          # forward: a compiled network would be compiled anew for this
-            found[f"judged_{end}"] = _ranked(*(model.discriminators[end].forward(x) for x in (target, fake)))
+            if not model.sees_pairs:                    # these samples are nobody's partners
+                found[f"judged_{end}"] = _ranked(*(model.discriminators[end].forward(x) for x in (target, fake)))
             found |= _of_translations(end, real, fake, target)
             back = model.generators.get(direction[::-1])
             if back is not None:

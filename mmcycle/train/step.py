@@ -62,10 +62,11 @@ class Teacher:
 
         # Teach the discriminators, on a mix of new fakes and remembered ones.
         judged: Logged = {}
-        for domain, real in (("a", real_a), ("b", real_b)):
+        for domain, real, source in (("a", real_a, real_b), ("b", real_b, real_a)):
             if domain in fakes:
+                fake = self.replay[domain](fakes[domain])
                 with self.engine.autocast():
-                    terms, marks = model.discriminator_terms(domain, real, self.replay[domain](fakes[domain]), step)
+                    terms, marks = model.discriminator_terms(domain, real, fake, step, source)
                 torch.stack(list(terms.values())).sum().backward()
                 judged |= {name: term.detach() for name, term in terms.items()}
                 scores |= marks
