@@ -56,7 +56,8 @@ class Data:
         self.real = [_clip(root, row) for row in _rows(root, "noisy_speech") if row["label"] in WORDS]
         noises = _rows(root, "noise")
         self.noises = {
-            part: [read(root / row["file"], RATE) for row in noises if row["split"].startswith(part)] for part in ("train", "test")
+            part: [read(root / row["file"], RATE) for row in noises if row["split"].startswith(part)]
+            for part in ("train", "test")
         }
         self.b, self.b_ratios = self.mixed([clip.wave for clip in self.other], "train")
         self.truth, self.truth_ratios = self.mixed([clip.wave for clip in self.test], "test")
@@ -67,10 +68,10 @@ class Data:
         """Waves with recorded noise at the given ratios, or at random ones."""
         ratios = ratios or [float(self.rng.uniform(*DECIBELS)) for _ in waves]
         kinds = self.noises[part]
-        return [mixed(wave, kinds[self.rng.integers(len(kinds))], r, RATE, self.rng) for wave, r in zip(waves, ratios)], ratios
+        return [mixed(x, kinds[self.rng.integers(len(kinds))], r, RATE, self.rng) for x, r in zip(waves, ratios)], ratios
 
     def whitened(self, waves: list[np.ndarray], ratios: list[float]) -> list[np.ndarray]:
-        return [mixed(wave, self.rng.standard_normal(len(wave)), ratio, RATE, self.rng) for wave, ratio in zip(waves, ratios)]
+        return [mixed(x, self.rng.standard_normal(len(x)), ratio, RATE, self.rng) for x, ratio in zip(waves, ratios)]
 
 
 def features(wave: np.ndarray) -> Tensor:
@@ -152,7 +153,8 @@ def _recogniser(
 
 
 def _scores(data: Data, waves: list[np.ndarray], ratios: list[float], recogniser: Classifier) -> dict[str, float]:
-    pairs = [(torch.from_numpy(clip.wave), torch.from_numpy(np.ascontiguousarray(wave))) for clip, wave in zip(data.test, waves)]
+    pairs = [(torch.from_numpy(clip.wave), torch.from_numpy(np.ascontiguousarray(wave)))
+             for clip, wave in zip(data.test, waves)]
     loud = [n for n, clip in enumerate(data.test) if clip.word >= 0 and ratios[n] > LOUD]
     truth = [torch.from_numpy(wave) for wave in data.truth]
     distance = sound_frechet([wave for _, wave in pairs], truth, RATE, torch.Generator().manual_seed(0))
@@ -162,7 +164,7 @@ def _scores(data: Data, waves: list[np.ndarray], ratios: list[float], recogniser
         ) if loud else float("nan"),
         "loud words": float(len(loud)),
         "frechet": distance.value, "frechet floor": distance.floor,
-        "wada w1": wasserstein_1(torch.tensor([wada_snr(y) for _, y in pairs]), torch.tensor([wada_snr(y) for y in truth])),
+        "wada w1": wasserstein_1(*(torch.tensor([wada_snr(y) for y in ys]) for ys in ([y for _, y in pairs], truth))),
         "lsd to clean": float(np.mean([log_spectral_distance(x, y, RATE) for x, y in pairs])),
     }
     if available("stoi"):

@@ -38,7 +38,8 @@ def a_run(folder: Path) -> Path:
     model = CycleModel(config.a.modality, config.b.modality, config.model, config.loss)
     head = model.gen_ab.head
     head.remember((-torch.linspace(0.1, 0.9, 16)[:, None]).expand(-1, head.styles.shape[1]))
-    averages = {f"{way}.{name}": value for way, gen in model.generators.items() for name, value in gen.state_dict().items()}
+    averages = {f"{way}.{name}": value
+                for way, gen in model.generators.items() for name, value in gen.state_dict().items()}
     state = checkpoint.Checkpoint(
         step=1, networks={}, averages=averages, optimisers={}, rank={"none": torch.zeros(1)},
         state={"config": to_dict(config)},
@@ -126,7 +127,7 @@ def main() -> None:
     print(f"{len(paths)} FLACs, {seconds / 60:.1f} minutes, {rounds} rounds, one thread, torch {torch.__version__}")
 
     for direction, name in (("ab", "clean to noisy"), ("ba", "noisy to clean")):
-        measured = [stages(run, paths, folder / "out.flac", direction) for _ in range(rounds + 1)][1:]    # the first warms up
+        measured = [stages(run, paths, folder / "out.flac", direction) for _ in range(rounds + 1)][1:]    # one to warm up
         parts = ((stage, statistics.median(one[stage] for one in measured) * 60 / seconds) for stage in measured[0])
         print(f"{name}, processor time: {told([seconds / sum(one.values()) for one in measured])}; "
               f"ms a minute of sound: {', '.join(f'{stage} {1000 * spent:.0f}' for stage, spent in parts)}")
@@ -139,7 +140,8 @@ def main() -> None:
         def job(index: int) -> None:
             generate(folder / "clean", folder / f"out{workers}-{index}", {"audio": f"{run}:ab"}, devices=workers)
 
-        print(f"generate, {workers} worker{'s' * (workers > 1)}, start-up and hashes included: {paces(job, seconds, rounds)}")
+        name = f"generate, {workers} worker{'s' * (workers > 1)}, start-up and hashes included"
+        print(f"{name}: {paces(job, seconds, rounds)}")
     shutil.rmtree(folder)
 
 

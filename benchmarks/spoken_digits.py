@@ -131,8 +131,10 @@ def measured(data: Data, translator: Translator, seed: int, epochs: int = EPOCHS
     for name, samples in arms(data, translator, seed).items():
         made = classifier(lambda epoch: (samples(epoch), digits), 10, seed, epochs)
         scores[name] = {"noisy": made.accuracy(noisy, answers), "clean": made.accuracy(clean, answers)}
-        print(f"seed {seed}  {name:<24} noisy {scores[name]['noisy']:5.1f}  clean {scores[name]['clean']:5.1f}", flush=True)
-    ratios = [translator.perform(sound(wave, RATE), seed=n).facts["snr_db"] for n, (wave, _) in enumerate(data.clean[::8])]
+        found = scores[name]
+        print(f"seed {seed}  {name:<24} noisy {found['noisy']:5.1f}  clean {found['clean']:5.1f}", flush=True)
+    heard = enumerate(wave for wave, _ in data.clean[::8])
+    ratios = [translator.perform(sound(wave, RATE), seed=n).facts["snr_db"] for n, wave in heard]
     distance = wasserstein_1(torch.tensor(ratios), torch.tensor([one.snr for one in data.heard]))
     return scores | {"snr": {"mean": float(np.mean(ratios)), "spread": float(np.std(ratios)), "wasserstein": distance}}
 
@@ -178,7 +180,9 @@ def main() -> None:
 def _noises(root: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Place -> the two halves of all that was recorded there."""
     rows = list(csv.DictReader((root / "noise" / "labels.csv").open(encoding="utf-8")))
-    whole = {place: np.concatenate([read(root / row["file"], RATE) for row in rows if row["kind"] == place]) for place in PLACES}
+    whole = {
+        place: np.concatenate([read(root / row["file"], RATE) for row in rows if row["kind"] == place]) for place in PLACES
+    }
     return {place: (wave[: len(wave) // 2], wave[len(wave) // 2 :]) for place, wave in whole.items()}
 
 

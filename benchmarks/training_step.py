@@ -34,7 +34,7 @@ def seconds(work: Callable[[], None]) -> float:
 
 
 def saved_mib(work: Callable[[], Tensor | None]) -> float:
-    """The most bytes of activations that the graph holds for the backward pass at one time; each storage counts once."""
+    """The most bytes of activations that the graph holds for the way back at one time; each storage counts once."""
     held: dict[int, int] = {}
     peak = 0
 
@@ -87,7 +87,7 @@ def main() -> None:
         steps[name] = lambda teacher=teacher: teacher.step(0, real_a, real_b)
 
     times: dict[str, list[float]] = {name: [] for name in steps}
-    for round_ in range(chosen.rounds + 1):             # in turn, so that a busy machine slows all alike; the first warms up
+    for round_ in range(chosen.rounds + 1):             # in turn: a busy machine slows all alike; the first warms up
         for name, step in steps.items():
             spent = seconds(step)
             if round_:

@@ -21,7 +21,7 @@ from mmcycle.simulate.commands import drive, street
 
 
 class Commands(TyperGroup):
-    """typer answers every KeyboardInterrupt with a silent 130; here it is told, and exits with its own signal's number."""
+    """typer answers every KeyboardInterrupt with a silent 130; here it is told, and exits with its signal's number."""
 
     def invoke(self, ctx: typer.Context) -> object:
         try:
@@ -35,7 +35,9 @@ HELP = {
     "context_settings": {"help_option_names": ["-h", "--help"]}, "no_args_is_help": True, "add_completion": False,
     "rich_markup_mode": None,
 }
-app = typer.Typer(cls=Commands, help="Turn a labelled data set of one domain into a labelled data set of another.", **HELP)
+app = typer.Typer(
+    cls=Commands, help="Turn a labelled data set of one domain into a labelled data set of another.", **HELP
+)
 LISTS = HELP | {"no_args_is_help": False, "invoke_without_command": True}       # without a command it lists
 recipes_app = typer.Typer(help="The recipes that come with the package.", **LISTS)
 config_app = typer.Typer(help="Look at a config without running it.", **HELP)
@@ -59,7 +61,9 @@ class Which(StrEnum):
 
 
 ConfigArgument = Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML file or a recipe's name.")]
-Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Overrides such as train.steps=2000.")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Overrides such as train.steps=2000.")
+]
 RunArgument = Annotated[
     Path, typer.Argument(metavar="RUN", help="A run folder, or what `export --to safetensors` or `--to hub` wrote.")
 ]
@@ -75,7 +79,7 @@ def main() -> NoReturn:
     arguments = [word for word in sys.argv[1:] if word != "--debug"]
     if not debug:
         warnings.formatwarning = lambda message, *where: f"warning: {message}\n"     # not the line of code that said it
-    sys.path.append("")                 # last, so that my_lab.radar:Radar is found here and nothing here hides a library
+    sys.path.append("")                 # last: my_lab.radar:Radar is found here, and nothing here hides a library
     try:
         sys.exit(app(arguments, standalone_mode=True, prog_name="mmcycle"))
     except UserError as error:
@@ -87,7 +91,8 @@ def main() -> NoReturn:
     except OSError as error:
         _leave(f"{error.filename or 'the system'}: {error.strerror or error}", 1, debug)
     except Exception as error:
-        if isinstance(error, MemoryError) or "out of memory" in str(error).lower() or "can't allocate" in str(error).lower():
+        said = str(error).lower()
+        if isinstance(error, MemoryError) or "out of memory" in said or "can't allocate" in said:
             _leave("not enough memory: take smaller samples (a.size, b.size), train.batch_size or model.width; "
                    "`mmcycle train ... --dry-run` measures what a step needs", 1, debug)
         told = f"unexpected {type(error).__name__}: {error}"
@@ -173,7 +178,7 @@ def check_config(config: ConfigArgument, overrides: Overrides = None) -> None:
 @app.command()
 def train(
     config: ConfigArgument,
-    out: Annotated[Path, typer.Option(help="The run folder; an existing run of the same config goes on where it stopped.")],
+    out: Annotated[Path, typer.Option(help="The run folder; a run of the same config goes on where it stopped.")],
     overrides: Overrides = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Take a few steps, measure them, write nothing.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget the run that is there and begin again.")] = False,
@@ -191,7 +196,8 @@ def train(
 
     ended = run(loaded, out, fresh=fresh)
     if ended.signal:
-        print(f"mmcycle: stopped by a signal after step {ended.step}, saved; run the same line again to go on", file=sys.stderr)
+        told = f"mmcycle: stopped by a signal after step {ended.step}, saved; run the same line again to go on"
+        print(told, file=sys.stderr)
         raise typer.Exit(128 + ended.signal)
     print(f"{ended.run}: {ended.step} steps. Next: mmcycle report {ended.run}")
 
@@ -231,7 +237,7 @@ def translate(
     direction: Annotated[Direction, typer.Option(help="ab: first domain to second.")] = Direction.ab,
     strength: Annotated[float, typer.Option(min=0, max=1, help="Go only a part of the way.")] = 1.0,
     checkpoint: Checkpoint = Which.last,
-    bf16: Annotated[bool, typer.Option("--bf16", help="Half the time on a recent CPU or GPU, a little less exact.")] = False,
+    bf16: Annotated[bool, typer.Option("--bf16", help="Half the time on recent hardware, a little less exact.")] = False,
 ) -> None:
     """Translate single recordings; names are kept."""
     from mmcycle.generate.single import translate_files
@@ -283,8 +289,8 @@ for name, simulates in (("street", street), ("drive", drive)):
 
 @app.command()
 def check(
-    modality: Annotated[str, typer.Argument(metavar="MODALITY", help="A name, or an import path such as my_lab.radar:Radar.")],
-    words: Annotated[list[str], typer.Argument(metavar="FILE... [FIELD=VALUE]...", help="Recordings, and fields of the modality.")],
+    modality: Annotated[str, typer.Argument(metavar="MODALITY", help="A name, or a path such as my_lab.radar:Radar.")],
+    words: Annotated[list[str], typer.Argument(metavar="FILE... [FIELD=VALUE]...", help="Recordings; fields of the modality.")],
     tolerance: Annotated[float, typer.Option(help="How far a recording may move in a round trip, on [-1, 1].")] = 0.01,
 ) -> None:
     """Check that a sensor keeps the laws of the contract."""
@@ -296,7 +302,8 @@ def check(
     if missing or not files:
         nothing = "no recording was named: give one or more, the laws are tried on them"
         raise UserError(f"{missing[0]} does not exist" if missing else nothing)
-    laws = check_modality(modality_from(modality, [word for word in words if Path(word) not in files]), files, tolerance)
+    fields = [word for word in words if Path(word) not in files]
+    laws = check_modality(modality_from(modality, fields), files, tolerance)
     _print(*laws)
     broken = sum(not law.passed for law in laws)
     print(f"{modality}: {f'{broken} of {len(laws)} laws broken' if broken else f'keeps all {len(laws)} laws'}")

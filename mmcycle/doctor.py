@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 REQUIRED = ("torch", "torchvision", "torchaudio", "einops", "numpy", "librosa", "soundfile", "PIL", "open3d", "pydantic",
             "yaml", "typer", "safetensors", "lightning_fabric", "jinja2")
-PACKAGE = {"PIL": "pillow", "yaml": "pyyaml", "lightning_fabric": "lightning-fabric"}      # where it is not the module's name
+PACKAGE = {"PIL": "pillow", "yaml": "pyyaml", "lightning_fabric": "lightning-fabric"}      # if not the module's name
 MALICIOUS = ("2.6.2", "2.6.3")      # releases of lightning-fabric
 
 
@@ -38,11 +38,12 @@ def _library(module: str) -> Finding:
         number = version(package)
     except PackageNotFoundError:
         number = "present"
-    except (ImportError, OSError, RuntimeError) as error:       # a torchaudio built for another torch raises RuntimeError
+    except (ImportError, OSError, RuntimeError) as error:       # RuntimeError: a torchaudio built for another torch
         hint = " (Debian: apt-get install libusb-1.0-0 libgl1 libgomp1)" if module == "open3d" else ""
         return Finding(False, package, f"does not import: {str(error).splitlines()[0]}{hint}")
     if package == "lightning-fabric" and number in MALICIOUS:
-        return Finding(False, package, f"{number} is a malicious release (GHSA-w37p-236h-pfx3); install another at once")
+        told = f"{number} is a malicious release (GHSA-w37p-236h-pfx3); install another at once"
+        return Finding(False, package, told)
     return Finding(True, package, number)
 
 

@@ -249,7 +249,9 @@ def find_modality(name: str) -> type[Modality]:
     """A built-in name, one of the entry-point group `mmcycle.modalities`, or "package.module:Class" -> the class."""
     found = plugins.find("modality", name, GROUP, BUILTIN, Modality, "my_lab.radar:Radar")
     if not dataclasses.is_dataclass(found):
-        raise UserError(f"modality {name!r}: {found.__name__} is not a frozen dataclass derived from mmcycle.modality.Modality")
+        raise UserError(
+            f"modality {name!r}: {found.__name__} is not a frozen dataclass derived from mmcycle.modality.Modality"
+        )
     return found
 
 

@@ -31,5 +31,6 @@ def find(kind: str, name: str, group: str, builtin: Mapping[str, str], contract:
     except Exception as error:          # a module of the user's may fail in any way while it is imported
         raise UserError(f"{kind} {name!r}: {target} could not be imported: {error}") from error
     if not (isinstance(found, type) and issubclass(found, contract)):
-        raise UserError(f"{kind} {name!r}: {target} is not a class derived from {contract.__module__}.{contract.__name__}")
+        expected = f"{contract.__module__}.{contract.__name__}"
+        raise UserError(f"{kind} {name!r}: {target} is not a class derived from {expected}")
     return found

@@ -74,7 +74,7 @@ class Glance(nn.Module):
 
 
 class BilateralDecoder(nn.Module):
-    """[latent, sample] -> how far each pixel changes (B, C, H, W) in [-1, 1], for a residual generator; begins at almost 0."""
+    """[latent, sample] -> how far each pixel changes (B, C, H, W) in [-1, 1], for a residual generator; begins near 0."""
 
     def __init__(self, d: int, channels: int, wraps: bool = False):
         super().__init__()

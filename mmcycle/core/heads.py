@@ -43,7 +43,7 @@ class Head(nn.Module, ABC):
         return like.new_zeros(len(like), 0)
 
     def observe(self, like: Tensor, style: Tensor) -> None:
-        """Samples of the target domain and their styles, once in every step of training: what is counted, not descended."""
+        """Samples of the target domain and their styles, once a step of training: what is counted, not descended."""
         self.remember(style)
 
     @torch.no_grad()

@@ -89,7 +89,7 @@ def uses_skips(networks: Networks, source: tuple[int, ...], target: tuple[int, .
 
 
 class Generator(nn.Module):
-    """Translate one domain to another: (B, *shape_a) -> (B, *shape_b). A head that reads no parts has no other network."""
+    """Translate one domain to another: (B, *shape_a) -> (B, *shape_b). A head without parts has no other network."""
 
     def __init__(
         self, encoder: nn.Module | None, trunk: nn.Module | None, decoder: nn.Module | None, residual: bool = False,

@@ -52,7 +52,9 @@ def _by_table(a: Domain, b: Domain, table: Path) -> Partners:
     for line, names in _rows(table):
         for domain, place, name in zip((a, b), places, names):
             if name not in place:
-                raise UserError(f"{table}, line {line}: {domain.root} has no recording {name!r}; paths are relative to the root")
+                raise UserError(
+                    f"{table}, line {line}: {domain.root} has no recording {name!r}; paths are relative to the root"
+                )
         found[places[0][names[0]]].append(places[1][names[1]])
     if not found:
         raise UserError(f"{table} names no pair; `mmcycle match` writes one, with the columns a and b")
@@ -72,7 +74,8 @@ def _rows(table: Path) -> Iterable[tuple[int, tuple[str, str]]]:
                     raise UserError(f"{table}, line {reader.line_num}: a or b is empty")
                 yield reader.line_num, (row["a"], row["b"])
     except OSError as error:
-        raise UserError(f"{table}: {error.strerror or error}; give the table of pairs that `mmcycle match` writes") from error
+        told = error.strerror or error
+        raise UserError(f"{table}: {told}; give the table of pairs that `mmcycle match` writes") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{table} is no table in UTF-8: {error}") from error
 

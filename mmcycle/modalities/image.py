@@ -74,7 +74,8 @@ class Image(Modality):
         """Every level of the file's depth becomes one value in [-1, 1]; the context keeps what x cannot carry."""
         picture = _as_picture(raw)
         x, size = self._levels(picture), self._seen_size(picture.pixels.shape[:2])
-        return x if size == tuple(x.shape[-2:]) else _resized(x, size), Origin.of(picture, self._colours(picture.pixels).shape[2])
+        x = x if size == tuple(x.shape[-2:]) else _resized(x, size)
+        return x, Origin.of(picture, self._colours(picture.pixels).shape[2])
 
     def finest(self, raw: Picture | np.ndarray) -> Tensor | None:
         picture = _as_picture(raw)

@@ -15,7 +15,7 @@ class Progress:
         self.console = Console(file=sys.stderr, soft_wrap=True, highlight=False)
         self.bar = None
         if self.console.is_terminal and not quiet:
-            losses = TextColumn("{task.description}", table_column=Column(ratio=1, no_wrap=True))     # takes what width is left
+            losses = TextColumn("{task.description}", table_column=Column(ratio=1, no_wrap=True))     # takes what is left
             columns = (TextColumn("training"), BarColumn(20), MofNCompleteColumn(), TimeRemainingColumn(), losses)
             self.bar = Bar(*columns, console=self.console, expand=True)
             self.task = self.bar.add_task("", total=steps)

@@ -8,7 +8,7 @@ from mmcycle.data.layouts.layout import Layout, Streams, Tree, assemble, listed,
 from mmcycle.data.records import Collection, Record
 from mmcycle.errors import UserError
 
-HEAD = 2**16                                    # bytes looked at to tell a COCO file; real ones have hundreds of megabytes
+HEAD = 2**16                                    # bytes looked at to tell a COCO file; real ones have 100 MB and more
 
 
 class Coco(Layout):
