@@ -62,9 +62,18 @@ def test_both_turns_judge_translations_beside_what_they_were_made_of(source):
     fake = disc(disc.beside(leg.fake, real_a))
     torch.testing.assert_close(leg.terms["adv_b"], losses.generator_adversarial("lsgan", fake))
     terms, scores = model.discriminator_terms("b", real_b, leg.fake, 1, real_a)
-    real = disc(disc.beside(real_b, real_a))
-    torch.testing.assert_close(terms["disc_b"], losses.discriminator_adversarial("lsgan", real, fake))
+    real, wrong = (disc(disc.beside(real_b, a)) for a in (real_a, real_a.roll(1, 0)))
+    expected = [losses.discriminator_adversarial("lsgan", real, false) for false in (fake, wrong)]
+    torch.testing.assert_close(terms["disc_b"], sum(expected) / 2)
     assert scores["real_b"].item() == pytest.approx(real.mean().item(), abs=1e-6)
+
+
+def test_a_single_sample_has_no_wrong_source():
+    model, real_a, real_b = judged(SOURCES["the same grid"])
+    disc, real_a, real_b = model.disc_b, real_a[:1], real_b[:1]
+    terms, _ = model.discriminator_terms("b", real_b, -real_b, 1, real_a)
+    real, fake = (disc(disc.beside(x, real_a)) for x in (real_b, -real_b))
+    torch.testing.assert_close(terms["disc_b"], losses.discriminator_adversarial("lsgan", real, fake))
 
 
 @pytest.mark.parametrize("source", SOURCES.values(), ids=SOURCES)

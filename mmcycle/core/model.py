@@ -88,20 +88,25 @@ class CycleModel(nn.Module):
         """Samples of one domain, real and fake -> what its discriminator pays, and its mean scores.
 
         source: what the fakes were made of, and the true partners of the real ones; read by discriminators of pairs.
+        They are shown the real ones beside a wrong source as well, which counts as a fake (Reed et al. 2016, GAN-CLS):
+        otherwise nothing but looks may ever be asked for.
         """
         disc, o = self.discriminators[domain], self.objective
+        seen = [real, fake.to(real.dtype)]
         if self.sees_pairs:
-            real, fake = (disc.beside(x, source) for x in (real, fake))
-        real_scores, fake_scores = self._judge(disc, torch.cat([real, fake.to(real.dtype)])).float().chunk(2)
-        terms = {f"disc_{domain}": losses.discriminator_adversarial(o.adversarial, real_scores, fake_scores)}
+            seen = [disc.beside(x, source) for x in seen]
+            seen += [disc.beside(real, source.roll(1, 0))] if len(real) > 1 else []
+        real_scores, *false = self._judge(disc, torch.cat(seen)).float().chunk(len(seen))
+        told = torch.stack([losses.discriminator_adversarial(o.adversarial, real_scores, scores) for scores in false])
+        terms = {f"disc_{domain}": told.mean()}
         with torch.autocast(real.device.type, enabled=False):
+            true, made = (x.float() for x in seen[:2])
             if o.adversarial == "wgan-gp" and o.gradient_penalty:
                 share = torch.rand(len(real), 1, 1, 1, generator=self.rng, device=self.rng.device).to(real.device)
-                penalty = losses.gradient_penalty(disc, real.float(), fake.float(), share)
-                terms[f"penalty_{domain}"] = o.gradient_penalty * penalty
+                terms[f"penalty_{domain}"] = o.gradient_penalty * losses.gradient_penalty(disc, true, made, share)
             if o.r1 and step % o.r1_every == 0:
-                terms[f"r1_{domain}"] = o.r1 * o.r1_every * losses.r1_penalty(disc, real.float())
-        return terms, {f"real_{domain}": real_scores.mean().detach(), f"fake_{domain}": fake_scores.mean().detach()}
+                terms[f"r1_{domain}"] = o.r1 * o.r1_every * losses.r1_penalty(disc, true)
+        return terms, {f"real_{domain}": real_scores.mean().detach(), f"fake_{domain}": false[0].mean().detach()}
 
     @property
     def generators(self) -> dict[str, nn.Module]:
