@@ -1,4 +1,6 @@
 """Which recordings show the same place: found by outlines, written as a table, read by the batches."""
+import shlex
+
 import pytest
 import torch
 from typer.testing import CliRunner
@@ -6,10 +8,10 @@ from typer.testing import CliRunner
 from mmcycle.cli import app
 from mmcycle.config import load_config
 from mmcycle.data import structure
-from mmcycle.data.partners import known_partners, write_partners
+from mmcycle.data.partners import known_partners, stem_of, write_partners
 from mmcycle.data.samplers import Domain, unpaired_batches
 from mmcycle.data.structure import Match, grid_of, matches, outlines
-from mmcycle.errors import UserError
+from mmcycle.errors import RecordingError, UserError
 from mmcycle.modalities.image import Image
 from mmcycle.train.match import match
 from tiny_places import by_night, place, view
@@ -131,6 +133,21 @@ def test_a_wrong_table_is_told_by_line(webcams, tmp_path, text, told):
         known_partners(*webcams, 1.0, seed=0, table=table)
 
 
+@pytest.mark.parametrize("text", [
+    "\ufeffa,b,score\r\nd00.png,{},0.9\r\n", "a;b;score\nd00.png;{};0,9\n", "a\tb\nd00.png\t{}\n",
+    "a,b,score\n,,\nd00.png,{},0.9\n,,\n",
+], ids=["with a mark and CRLF", "semicolons", "tabs", "cleared rows"])
+def test_a_table_that_a_spreadsheet_saved_is_read(webcams, tmp_path, text):
+    table = tmp_path / "pairs.csv"
+    table.write_bytes(text.format(true_name("d00")).encode())
+    known = known_partners(*webcams, 1.0, seed=0, table=table)
+    assert known == {webcams[0].names.index("d00.png"): (webcams[1].names.index(true_name("d00")),)}
+
+
+def test_partners_of_nuscenes_sweeps_are_found():
+    assert stem_of("scene/0.pcd.bin") == "scene/0" == stem_of("scene/0.png") and stem_of("a.v2.png") == "a.v2"
+
+
 def test_a_table_that_is_not_there_is_told(webcams, tmp_path):
     with pytest.raises(UserError, match="No such file.*mmcycle match"):
         known_partners(*webcams, 1.0, seed=0, table=tmp_path / "none.csv")
@@ -154,6 +171,30 @@ def test_match_writes_a_table_that_training_reads_and_a_sheet_to_look_at(webcams
     assert load_config(str(run / "config.yaml")).data.pairs == table and '"paired_b"' in (run / "log.jsonl").read_text()
     done = CliRunner().invoke(app, ["train", "day_to_night", "--out", str(run), *settings, "--dry-run"])
     assert done.exit_code == 0 and "s a step" in done.output
+
+
+def test_match_says_the_line_that_comes_next(webcams, tmp_path):
+    roots = [f"a.root={tmp_path / 'day'}", f"b.root={tmp_path / 'night'}"]
+    table = tmp_path / "my pairs.csv"
+    *_, told = match("day_to_night", table, roots)
+    assert shlex.split(told.removeprefix("next: ")) == [
+        "mmcycle", "train", "day_to_night", *roots, "data.paired=true", "loss.paired=10", f"data.pairs={table}", "--out", "RUN"
+    ]
+    *_, told = match("same_places", table, roots, force=True)       # which has all that, and another weight
+    assert shlex.split(told.removeprefix("next: "))[3:] == [*roots, f"data.pairs={table}", "--out", "RUN"]
+
+
+def test_match_passes_over_what_is_broken_where_training_would(webcams, tmp_path):
+    (tmp_path / "night" / "000.png").write_bytes(b"no picture")     # sorted before all others: the rest keep their names
+    roots = [f"a.root={tmp_path / 'day'}", f"b.root={tmp_path / 'night'}"]
+    with pytest.raises(RecordingError, match="000.png"):
+        match("day_to_night", tmp_path / "pairs.csv", roots)
+    first, *_ = match("day_to_night", tmp_path / "pairs.csv", [*roots, "data.on_error=skip"])
+    assert first.startswith("passed over: ") and "000.png" in first
+    day, night = (Domain(tmp_path / part, IMAGE) for part in ("day", "night"))
+    known = known_partners(day, night, 1.0, seed=0, table=tmp_path / "pairs.csv")
+    right = [true_name(day.names[i]) in [night.names[j] for j in js] for i, js in known.items()]
+    assert sum(right) >= len(right) - 2 >= PLACES - 3
 
 
 def test_match_replaces_nothing_unless_told(webcams, tmp_path):

@@ -39,6 +39,21 @@ def known_partners(a: Domain, b: Domain, fraction: float, seed: int, table: Path
     return {index: every[index] for index in order[:count]}
 
 
+def told_partners(a: Domain, b: Domain, known: Partners, alone: bool) -> list[str]:
+    """What a person should know of the partners before training; alone: nothing else is learned from."""
+    notes = []
+    strangers = len(b) - len({one for several in known.values() for one in several})
+    if strangers and len(known) == len(a) and not alone:
+        notes.append(f"{strangers} of the {len(b)} recordings of {b.root} have no partner and are never seen, because all "
+                     f"of {a.root} have one")
+    kinds = [type(one.modality).__name__ for one in (a, b)]
+    if kinds[0] != kinds[1] and a.modality.extensive and b.modality.extensive and a.modality.wraps != b.modality.wraps:
+        turning = a if a.modality.wraps else b
+        notes.append(f"training windows of {turning.root} begin anywhere around a full turn, and their partners do not "
+                     "turn with them: if both show one view, give the sensor a sector (azimuth) and set data.shared_crop")
+    return notes
+
+
 def write_partners(path: Path, rows: Iterable[tuple[str, str, float]]) -> None:
     """A table of (path in a, path in b, score) that `data.pairs` reads."""
     text = StringIO()
@@ -64,12 +79,16 @@ def _by_table(a: Domain, b: Domain, table: Path) -> Partners:
 def _rows(table: Path) -> Iterable[tuple[int, tuple[str, str]]]:
     """Line number and the two paths."""
     try:
-        with table.open(encoding="utf-8", newline="") as file:
-            reader = csv.DictReader(file)
+        with table.open(encoding="utf-8-sig", newline="") as file:      # as spreadsheets save it, too
+            head = file.readline()
+            file.seek(0)
+            reader = csv.DictReader(file, delimiter=next((mark for mark in "\t,;" if mark in head), ","))
             if not set(COLUMNS) <= set(reader.fieldnames or ()):
                 raise UserError(f"{table}: its first line names {', '.join(reader.fieldnames or ()) or 'nothing'}; "
                                 "the columns a and b are needed")
             for row in reader:
+                if not any(row.values()):               # a row that was cleared
+                    continue
                 if not (row["a"] and row["b"]):
                     raise UserError(f"{table}, line {reader.line_num}: a or b is empty")
                 yield reader.line_num, (row["a"], row["b"])
@@ -94,8 +113,8 @@ def _by_path(a: Domain, b: Domain, some: bool) -> Partners:
 
 
 def stem_of(name: str) -> str:
-    """A path without its suffix: what two partners share."""
-    return str(Path(name).with_suffix(""))
+    """A path without its suffix: what two partners share. That of a nuScenes sweep is .pcd.bin."""
+    return str(Path(name).with_suffix("")).removesuffix(".pcd")
 
 
 def _stems(domain: Domain) -> dict[str, int]:

@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from mmcycle.data.partners import Partners, known_partners
+from mmcycle.data.same_window import SameWindow
 from mmcycle.data.seeds import seed_of
 from mmcycle.errors import MmcycleError, RecordingError, UserError
 from mmcycle.files import walk
@@ -136,7 +137,8 @@ def unpaired_batches(
     """The batches of the steps start, start + 1, ... steps - 1; `batch_size` is per rank.
 
     shared_crop      both domains cut out the same window (their recordings must show the same geometry)
-    paired           b's recording is the true partner of a's, cut at the same place: see `known_partners`
+    paired           b's recording is the true partner of a's, cut with the same seed: see `known_partners`; of one
+                     sensor, or with shared_crop, partners whose windows differ are refused
     paired_fraction  the share of these pairs that is known; all other recordings stay unpaired
     pairs            a table of partners, where not equal paths tell
     known_only       recordings of a without a known partner are not seen
@@ -165,6 +167,8 @@ class _Steps(Dataset):
     ) -> None:
         self.a, self.b, self.seed = a, b, seed
         self.shared_crop, self.skip = shared_crop, skip
+        alike = shared_crop or type(a.modality) is type(b.modality)             # partners are compared place by place
+        self.same_window = SameWindow(a.modality, b.modality) if alike else None
         self.paired, self.partner = partner is not None, partner or {}
         taken = {one for known in self.partner.values() for one in known}   # they come with their partners
         self.strangers = [index for index in range(len(b)) if index not in taken] or range(len(b))
@@ -215,12 +219,26 @@ class _Steps(Dataset):
                 x_a = self._sample(self.a, index, seed, bad)
                 partner = self.partner[index][seed % len(self.partner[index])]
                 x_b = self._sample(self.b, partner, seed, bad)
-                if x_a is not None and x_b is not None:
+                if x_a is not None and x_b is not None and self._agree(index, partner, bad):
                     return x_a, x_b, self.a.names[index], self.b.names[partner]
         raise RecordingError(
             f"{self.a.root} and {self.b.root}: none of the {len(self.partner)} pairs can be used; the last one: "
             f"{bad[-1][1]}"
         )
+
+    def _agree(self, index_a: int, index_b: int, bad: list[tuple[str, str]]) -> bool:
+        """Whether the windows of two partners show one place."""
+        sizes = [domain.whole(one).shape[-2:] for domain, one in ((self.a, index_a), (self.b, index_b))]
+        if self.same_window is None or self.same_window(*sizes):
+            return True
+        paths = self.a.path(index_a), self.b.path(index_b)
+        seen = " and ".join(f"{path} ({height} x {width})" for path, (height, width) in zip(paths, sizes))
+        why = (f"{seen} are partners, but a training window of one is not that of the other: bring both domains to one "
+               "size (pictures: stretch), mirror both or neither (flip), give a full turn a sector (azimuth)")
+        if not self.skip:
+            raise RecordingError(why)
+        bad.append((str(paths[0]), why))
+        return False
 
     def _sample(self, domain: Domain, index: int, seed: int, bad: list[tuple[str, str]]) -> Tensor | None:
         try:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from mmcycle import __version__
 from mmcycle.config import Config, by_partners_alone, differing_keys, from_dict, save_config, to_dict
 from mmcycle.core import schedule
+from mmcycle.data.partners import known_partners, told_partners
 from mmcycle.data.samplers import Batch, Domain, unpaired_batches
 from mmcycle.errors import MmcycleError, UserError
 from mmcycle.files import remove_leftovers
@@ -205,6 +206,11 @@ def _announce(
     for domain in domains.values():
         for warning in domain.warnings:
             progress.say(f"note: {warning}")
+    if config.data.paired:
+        a, b, data = domains["a"], domains["b"], config.data
+        known = known_partners(a, b, data.paired_fraction, config.run.seed, data.pairs)
+        for note in told_partners(a, b, known, by_partners_alone(config)):
+            progress.say(f"note: {note}")
 
 
 def _write_row(
