@@ -8,11 +8,13 @@ import tiny_models
 import tiny_run
 import tiny_sound
 import torch
+from PIL import Image as Pillow
 from command import mmcycle, refused
 from test_lidar import cloud
 from test_metrics import darker, pictures
 
 from mmcycle.data.samplers import Domain
+from mmcycle.data.seeds import seed_of
 from mmcycle.generate.translator import Translator
 from mmcycle.metrics import features
 from mmcycle.metrics.evaluate import Evaluation, Seen, evaluate, measure
@@ -109,6 +111,9 @@ def test_true_partners_are_measured_and_mere_namesakes_are_not(seen):
     found = examined(seen, sets(night(source), known=known, partner=partner))
     assert found["true"].level == "good" and "error 0.000" in found["true"].told
     assert examined(seen, sets(source, known=known, partner=partner))["true"].level == "bad"
+    beside = {"shuffled": 0.591, "untranslated": 0.723}             # nearer by less than the interval
+    hardly = judge(scores | {"pairs: l1": Score(0.590, 0.578, 0.601, beside)}, COUNT)
+    assert {check.name: check.level for check in hardly}["true"] == "weak"
     strangers = sets(night(source), known=known, partner=night(pictures(7, 8)))
     assert "true" not in examined(seen, strangers)
     assert "pairs: l1" in measure(strangers, seen, IMAGE, IMAGE, paired=True)        # the config says that they are
@@ -203,6 +208,24 @@ def test_broken_recordings_are_left_out_and_told_and_large_ones_give_several_win
     assert not {x.numpy().tobytes() for x in found.real} & {x.numpy().tobytes() for x in found.reference}
     assert any("00.png" in note for note in found.notes)
     assert found.known is None                                          # two namesakes are too few
+
+
+def test_partners_are_those_that_are_named_or_namesakes_whose_windows_agree(tmp_path):
+    tiny_run.photographs(tmp_path / "a", 8, 1)
+    tiny_run.photographs(tmp_path / "b", 16, 2)
+    model = Translator.load(tiny_models.untrained(tmp_path / "m.safetensors", tiny_models.IMAGE))
+    domains = Domain(tmp_path / "a", model.source), Domain(tmp_path / "b", model.target)
+    assert len(gather(model, None, *domains, 50).known) == 8
+    assert gather(model, None, *domains, 50, partners={}).known is None
+    shifted = gather(model, None, *domains, 50, partners={index: index + 8 for index in range(5)})
+    assert len(shifted.known) == 5
+    expected = [domains[1].sample(index + 8, seed_of(0, domains[0].names[index], 0)) for index in range(5)]
+    assert {x.numpy().tobytes() for x in shifted.partner} == {x.numpy().tobytes() for x in expected}
+    for path in (tmp_path / "b").iterdir():
+        Pillow.open(path).resize((96, 64)).save(path)
+    plain = Translator.load(tiny_models.untrained(tmp_path / "n.safetensors", tiny_models.IMAGE | {"short_side": None}))
+    domains = Domain(tmp_path / "a", plain.source), Domain(tmp_path / "b", plain.target)
+    assert gather(plain, None, *domains, 50).known is None
 
 
 def test_too_few_recordings_and_a_run_without_folders_are_refused(tmp_path):

@@ -3,7 +3,7 @@
     found = evaluate(Path("runs/day_to_night"))
     for check in found.checks: print(check.level, check.told)
 """
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mmcycle import __version__
 from mmcycle.config import Config, to_dict
+from mmcycle.data.partners import known_partners
 from mmcycle.data.samplers import Domain
 from mmcycle.errors import UserError
 from mmcycle.files import write_json
@@ -70,7 +71,8 @@ def evaluate(
         Domain(_root(given, side.root, option), side.modality)
         for given, side, option in zip((source, real), sides, ("--source", "--real"))
     )
-    sets = gather(there, back, *domains, samples, seed)
+    own = source is None and real is None
+    sets = gather(there, back, *domains, samples, seed, _by_table(config, direction, domains, own))
     seen = _seen(run, config, direction, sets, seed)
     scores = measure(sets, seen, there.source, there.target, paired=config.data.paired, seed=seed)
     about = {
@@ -83,6 +85,21 @@ def evaluate(
     if run.is_dir():
         write_json(run / "evaluation" / f"{direction}.json", found.to_dict())
     return found
+
+
+def _by_table(
+    config: Config, direction: str, domains: tuple[Domain, Domain], own: bool
+) -> Mapping[int, int] | None:
+    """One partner of each recording by the table of the run, which speaks of its own folders only; None: it has none."""
+    if config.data.pairs is None:
+        return None
+    if not own:
+        return {}
+    a, b = domains if direction == "ab" else domains[::-1]
+    known = known_partners(a, b, 1.0, config.run.seed, config.data.pairs)
+    if direction == "ab":
+        return {index: several[0] for index, several in known.items()}
+    return {one: index for index, several in known.items() for one in several}
 
 
 def measure(

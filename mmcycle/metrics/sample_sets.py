@@ -2,13 +2,14 @@
 
 Which windows are cut follows from the seed and the paths alone. Letters: N samples, K known pairs, C H W a sample.
 """
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from mmcycle.data.partners import stem_of
+from mmcycle.data.same_window import SameWindow
 from mmcycle.data.samplers import Domain
 from mmcycle.data.seeds import seed_of
 from mmcycle.errors import RecordingError, UserError
@@ -40,9 +41,13 @@ class Sets:
 
 
 def gather(
-    there: Translator, back: Translator | None, source: Domain, real: Domain, count: int, seed: int = 0
+    there: Translator, back: Translator | None, source: Domain, real: Domain, count: int, seed: int = 0,
+    partners: Mapping[int, int] | None = None,
 ) -> Sets:
-    """At most `count` of each; recordings larger than a training crop give several windows, broken ones are told."""
+    """At most `count` of each; recordings larger than a training crop give several windows, broken ones are told.
+
+    partners: recording of `source` -> the one of `real` that shows the same; by default those of equal paths.
+    """
     notes: list[str] = []
     order = torch.randperm(len(real), generator=torch.Generator().manual_seed(seed_of(seed, "halves"))).tolist()
     halves = (order, order) if len(real) == 1 else (order[::2], order[1::2])
@@ -57,7 +62,7 @@ def gather(
     xs = torch.stack([x for _, _, x in cut[:size]])
     fakes, carried = _translated(there, back, xs, seed)
     alike = type(there.source) is type(there.target) and there.source.shape == there.target.shape
-    known, partner = _partners(source, real, cut[:size])
+    known, partner = _partners(source, real, cut[:size], _namesakes(source, real) if partners is None else partners)
     notes += _few(size, source, real)
     return Sets(
         source=xs, fake=fakes, reference=torch.stack([x for _, _, x in first[:size]]),
@@ -116,26 +121,31 @@ def _room(domain: Domain, index: int, notes: list[str]) -> int:
     return max(whole.shape[-2] // height, 1) * max(whole.shape[-1] // width, 1)
 
 
-def _partners(
-    source: Domain, real: Domain, cut: list[tuple[int, int, Tensor]]
-) -> tuple[Tensor | None, Tensor | None]:
-    """Of the windows whose recording has a namesake, suffixes aside: their places, and the namesakes cut alike."""
+def _namesakes(source: Domain, real: Domain) -> dict[int, int]:
+    """Recordings of equal paths, suffixes aside."""
     named = {stem_of(name): index for index, name in enumerate(real.names)}
-    places = [place for place, (index, _, _) in enumerate(cut) if stem_of(source.names[index]) in named]
-    wanted = [(named[stem_of(source.names[cut[place][0]])], cut[place][1]) for place in places]
-    partners = list(_samples_of(real, wanted))
-    kept = [(place, x) for place, x in zip(places, partners) if x is not None]
+    return {index: named[stem_of(name)] for index, name in enumerate(source.names) if stem_of(name) in named}
+
+
+def _partners(
+    source: Domain, real: Domain, cut: list[tuple[int, int, Tensor]], partners: Mapping[int, int]
+) -> tuple[Tensor | None, Tensor | None]:
+    """Of the windows whose recording has a partner that can be cut alike: their places, and the partners' windows."""
+    alike = type(source.modality) is type(real.modality)
+    same_window = SameWindow(source.modality, real.modality)
+    kept = []
+    for place, (index, seed, _) in enumerate(cut):
+        if index not in partners:
+            continue
+        try:
+            sizes = [one.whole(at).shape[-2:] for one, at in ((source, index), (real, partners[index]))]
+            if not alike or same_window(*sizes):
+                kept.append((place, real.sample(partners[index], seed)))
+        except RecordingError:              # told already, or not among the windows that were asked for
+            continue
     if len(kept) < FEWEST:
         return None, None
     return torch.tensor([place for place, _ in kept]), torch.stack([x for _, x in kept])
-
-
-def _samples_of(domain: Domain, asked: list[tuple[int, int]]) -> Iterator[Tensor | None]:
-    for index, seed in asked:
-        try:
-            yield domain.sample(index, seed)
-        except RecordingError:              # told already, or not among the windows that were asked for
-            yield None
 
 
 def _few(size: int, source: Domain, real: Domain) -> list[str]:

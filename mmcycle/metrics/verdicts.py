@@ -120,8 +120,10 @@ def _pairs(scores: Mapping[str, Score]) -> Check | None:
     score = scores[name]
     before = score.beside.get("untranslated", score.beside["shuffled"])
     seen = ", ".join(f"{which} {value:.3f}" for which, value in [("error", score.value), *score.beside.items()])
-    if score.value < min(before, score.beside["shuffled"]):
+    if score.high < min(before, score.beside["shuffled"]):
         return Check("true", "good", f"translations come nearer to their true partners ({seen})", "", name)
+    if score.value < min(before, score.beside["shuffled"]):
+        return Check("true", "weak", f"translations come hardly nearer to their true partners ({seen})", LOST, name)
     return Check("true", "bad", f"translations are no nearer to their true partners ({seen})", LOST, name)
 
 
