@@ -52,6 +52,7 @@ NCE = ["loss.consistency=nce", "loss.nce=0.5"]
 PAIRS = ["data.paired=true"]
 TENTH = [*PAIRS, f"data.paired_fraction={1 / FEW}", "loss.paired=20"]
 PIX2PIX = [*PAIRS, "loss.consistency=none", "loss.paired=100"]
+JUDGED = ["model.discriminator_sees=pair", "train.replay=0"]
 ARMS: Mapping[str, tuple[str, list[str]]] = {           # name -> folder to learn from, what differs
     "cycle": ("known", CYCLE),
     "cycle, identity": ("known", [*CYCLE, "loss.identity=2"]),
@@ -60,7 +61,9 @@ ARMS: Mapping[str, tuple[str, list[str]]] = {           # name -> folder to lear
     "one way, a tenth known": ("known", [*NCE, *TENTH]),
     "pix2pix, a tenth alone": ("few", PIX2PIX),
     "pix2pix, all known": ("known", PIX2PIX),
-    "pix2pix, all known, pairs judged": ("known", [*PIX2PIX, "model.discriminator_sees=pair", "train.replay=0"]),
+    "pix2pix, all known, pairs judged": ("known", [*PIX2PIX, *JUDGED]),
+    "pix2pix, all known, a louder adversary": ("known", [*PIX2PIX, "loss.paired=10"]),
+    "pix2pix, all known, a louder adversary, pairs judged": ("known", [*PIX2PIX, "loss.paired=10", *JUDGED]),
 }
 GENERATORS = {"light": {"blocks": 3}, "bilateral": {"blocks": 2}}
 

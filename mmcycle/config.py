@@ -291,12 +291,14 @@ def _contradictions(config: Config) -> Iterator[tuple[Place, str]]:
                                         "or a b that keeps all that a shows (lidar with change: returns, audio with "
                                         "change: noise and no gain_db).")
     elif config.data.paired_fraction == 0 and by_partners_alone(config):
-        yield ("data", "paired_fraction"), "is 0, but loss.consistency is 'none': partners alone tell what to keep."
+        yield ("data", "paired_fraction"), ("is 0, but loss.consistency is 'none': partners alone would tell what to "
+                                            "keep.")
     if loss.paired > 0 and not config.data.paired:
         yield ("loss", "paired"), "needs data.paired: true, so that batches hold true partners."
     if config.model.discriminator_sees == "pair" and not (loss.paired > 0 and by_partners_alone(config)):
         yield ("model", "discriminator_sees"), ("is 'pair', so every source needs its true partner: set "
-                                                "loss.consistency: none and loss.paired above 0.")
+                                                "loss.consistency: none and loss.paired above 0, and take a b without a head "
+                                                "that keeps what a shows (change: any).")
     if config.model.discriminator_sees == "pair" and train.replay > 0:
         yield ("train", "replay"), (f"is {train.replay}, but model.discriminator_sees is 'pair', and a remembered "
                                     "translation has lost its source: set it to 0.")

@@ -196,6 +196,15 @@ def test_r1_is_paid_every_so_many_steps_and_made_up_for():
     torch.testing.assert_close(found, 0.5 * 4 * losses.r1_penalty(cycle.disc_b, real))
 
 
+@pytest.mark.parametrize("changes", [{"r1": 1.0, "r1_every": 1}, {"adversarial": "wgan-gp"}])
+def test_a_compiled_discriminator_can_be_penalised(changes):
+    cycle = model(**changes)
+    cycle.disc_b.compile(backend="aot_eager")
+    terms, _ = cycle.discriminator_terms("b", batch(Grid(), 1), batch(Grid(), 2), step=0)
+    sum(terms.values()).backward()
+    assert len(terms) == 2 and all(p.grad is not None for p in cycle.disc_b.parameters())
+
+
 def test_only_true_partners_are_paid_for():
     real_a, real_b = batch(Grid(), 1), batch(Grid(), 2)
     cycle = model(paired=3.0)

@@ -68,6 +68,17 @@ def test_both_turns_judge_translations_beside_what_they_were_made_of(source):
     assert scores["real_b"].item() == pytest.approx(real.mean().item(), abs=1e-6)
 
 
+def test_a_neighbour_of_the_same_source_is_no_stranger():
+    model, real_a, real_b = judged(SOURCES["the same grid"])
+    disc, real_a, fake = model.disc_b, real_a[[0, 0, 1]], -real_b
+    terms, _ = model.discriminator_terms("b", real_b, fake, 1, real_a)
+    shown = torch.stack([real_b[0], fake[1], real_b[2]])            # the second's neighbour has its own source
+    real, false, wrong = (disc(disc.beside(x, a)) for x, a in
+                          ((real_b, real_a), (fake, real_a), (shown, real_a.roll(1, 0))))
+    expected = [losses.discriminator_adversarial("lsgan", real, one) for one in (false, wrong)]
+    torch.testing.assert_close(terms["disc_b"], sum(expected) / 2)
+
+
 def test_a_single_sample_has_no_wrong_source():
     model, real_a, real_b = judged(SOURCES["the same grid"])
     disc, real_a, real_b = model.disc_b, real_a[:1], real_b[:1]

@@ -88,14 +88,14 @@ class CycleModel(nn.Module):
         """Samples of one domain, real and fake -> what its discriminator pays, and its mean scores.
 
         source: what the fakes were made of, and the true partners of the real ones; read by discriminators of pairs.
-        They are shown the real ones beside a wrong source as well, which counts as a fake (Reed et al. 2016, GAN-CLS):
-        otherwise nothing but looks may ever be asked for.
+        They are shown the real ones beside a neighbour's source as well, which counts as a fake (Reed et al. 2016,
+        GAN-CLS): otherwise nothing but looks may ever be asked for. Alone in its batch, one has no neighbour.
         """
         disc, o = self.discriminators[domain], self.objective
         seen = [real, fake.to(real.dtype)]
         if self.sees_pairs:
             seen = [disc.beside(x, source) for x in seen]
-            seen += [disc.beside(real, source.roll(1, 0))] if len(real) > 1 else []
+            seen += [self._astray(disc, real, fake, source)] if len(real) > 1 else []
         real_scores, *false = self._judge(disc, torch.cat(seen)).float().chunk(len(seen))
         told = torch.stack([losses.discriminator_adversarial(o.adversarial, real_scores, scores) for scores in false])
         terms = {f"disc_{domain}": told.mean()}
@@ -103,9 +103,9 @@ class CycleModel(nn.Module):
             true, made = (x.float() for x in seen[:2])
             if o.adversarial == "wgan-gp" and o.gradient_penalty:
                 share = torch.rand(len(real), 1, 1, 1, generator=self.rng, device=self.rng.device).to(real.device)
-                terms[f"penalty_{domain}"] = o.gradient_penalty * losses.gradient_penalty(disc, true, made, share)
-            if o.r1 and step % o.r1_every == 0:
-                terms[f"r1_{domain}"] = o.r1 * o.r1_every * losses.r1_penalty(disc, true)
+                terms[f"penalty_{domain}"] = o.gradient_penalty * losses.gradient_penalty(disc.forward, true, made, share)
+            if o.r1 and step % o.r1_every == 0:         # forward: what is compiled cannot be differentiated twice
+                terms[f"r1_{domain}"] = o.r1 * o.r1_every * losses.r1_penalty(disc.forward, true)
         return terms, {f"real_{domain}": real_scores.mean().detach(), f"fake_{domain}": false[0].mean().detach()}
 
     @property
@@ -175,6 +175,12 @@ class CycleModel(nn.Module):
 
     def _judge(self, disc: nn.Module, x: Tensor) -> Tensor:
         return disc(diff_augment(x, self.policy, self.rng) if self.policy else x)
+
+    def _astray(self, disc: PairDiscriminator, real: Tensor, fake: Tensor, source: Tensor) -> Tensor:
+        """Real samples beside a neighbour's source; where that is the same source (one caption, twice), fakes."""
+        other = source.roll(1, 0)
+        same = (other == source).flatten(1).all(1)[:, None, None, None]
+        return disc.beside(torch.where(same, fake.to(real.dtype), real), other)
 
     def _patch_nce(self, direction: str, real: Tensor, fake: Tensor) -> Tensor:
         """Mean over the encoder's stages of the PatchNCE loss between translation and source."""

@@ -24,7 +24,7 @@ class Networks:
     discriminator_width: Annotated[int, Gt(0), Le(1024)] = 64
     discriminator_layers: Annotated[int, Ge(1), Le(8)] = 3              # receptive field 16, 34, 70, 142 for 1, 2, 3, 4
     discriminator_norm: Literal["spectral", "instance", "none"] = "spectral"
-    discriminator_sees: Literal["sample", "pair"] = "sample"            # "pair": the source, too, as pix2pix has it
+    discriminator_sees: Literal["sample", "pair"] = "sample"            # "pair": the source, too (pix2pix); wants batches of 2 or more
 
 
 @dataclass(frozen=True, kw_only=True)
