@@ -4,6 +4,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
+from mmcycle.errors import UserError
 from mmcycle.simulate import paired
 from mmcycle.simulate.paired import MOMENTS, write_paired
 
@@ -29,3 +30,12 @@ def test_each_street_gives_a_few_moments_under_equal_names_and_is_built_once(tmp
 
     monkeypatch.setattr(paired, "write_drive", lambda *a, **k: pytest.fail("the street was built again"))
     write_paired(tmp_path, Small(), streets=2, seed=3, size=(32, 16))
+
+
+def test_a_folder_of_another_order_is_refused(tmp_path):
+    pytest.importorskip("open3d")
+    (tmp_path / "paired.json").write_text('{"kind": "paired", "seed": 3, "size": [32, 16]}')
+    with pytest.raises(UserError, match="already holds pairs of sweeps and photographs with seed 3"):
+        write_paired(tmp_path, Small(), streets=1, seed=4, size=(32, 16))
+    with pytest.raises(UserError, match="1001 streets: give 1 to 1000"):
+        write_paired(tmp_path / "new", Small(), streets=1001)

@@ -256,10 +256,16 @@ def test_what_means_nothing_is_refused(source: Path, run: Path, tmp_path: Path, 
 
 def test_two_sensors_have_no_edges_in_common(source: Path, tmp_path: Path) -> None:
     model = untrained(tmp_path / "x.safetensors", IMAGE, SOUND)
-    for words, why in (({"keep_best": 0.5}, "Image and Audio of stream 'image' have no edges in common"),
+    for words, why in (({"keep_best": 0.5}, "Image of .* and Audio of .*, stream 'image', have no edges in common"),
                        ({"judge": "test_safety:judge"}, "are of two sensors, and one model cannot judge both")):
         with pytest.raises(UserError, match=why):
             generate(source, tmp_path / "out", {"image": str(model)}, labels="class", **words)
+
+
+def test_two_sizes_have_no_edges_in_common(source: Path, tmp_path: Path) -> None:
+    model = untrained(tmp_path / "x.safetensors", IMAGE, IMAGE | {"name": "b", "size": 64})
+    with pytest.raises(UserError, match="Image of 32 x 32 and Image of 64 x 64, stream 'image', have no edges in common"):
+        generate(source, tmp_path / "out", {"image": str(model)}, keep_best=0.5)
 
 
 def test_a_source_file_that_is_called_like_the_list_is_refused_or_taken_for_our_own(source: Path, run: Path, tmp_path: Path) -> None:

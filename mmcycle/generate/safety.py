@@ -62,10 +62,12 @@ def check_comparable(keep_best: float, judges: Mapping[str, str], translators: M
     if keep_best == 1:
         return
     for stream, one in translators.items():
-        if stream not in judges and type(one.source) is not type(one.target):
-            sensors = f"{type(one.source).__name__} and {type(one.target).__name__}"
-            raise UserError(f"keep_best needs a score, and {sensors} of stream {stream!r} have no edges in common; "
-                            "keep all of them")
+        grids = one.source.shape[-2:], one.target.shape[-2:]
+        if stream not in judges and (type(one.source) is not type(one.target) or grids[0] != grids[1]):
+            sensors = " and ".join(f"{type(side).__name__} of {height} x {width}"
+                                   for side, (height, width) in zip((one.source, one.target), grids))
+            raise UserError(f"keep_best needs a score, and {sensors}, stream {stream!r}, have no edges in common; "
+                            "keep all of them, or name a judge")
 
 
 @cache
