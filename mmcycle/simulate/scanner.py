@@ -12,11 +12,11 @@ from einops import rearrange
 from numpy import ndarray as Array
 
 from mmcycle.errors import UserError, need
+from mmcycle.simulate.beam import depth, fuller, painted, texture, windows
 from mmcycle.simulate.mesh import Material, Semantic
 from mmcycle.simulate.scene import Scene
 from mmcycle.simulate.sensor_model import calibrated, noisy
-from mmcycle.simulate.surface import panes
-from mmcycle.simulate.sweep import Sweep, remission
+from mmcycle.simulate.sweep import FAINTEST, Sweep, remission
 
 MODES = ("ideal", "calibrated")
 FEWEST = 5  # points on a thing; with fewer it gets no box
@@ -34,8 +34,7 @@ REFLECTANCE = {
     Semantic.TERRAIN: (0.56, 0.04),
     Semantic.PERSON: (0.45, 0.12),
 }
-BARK, PANE = 0.36, 0.08  # of trunks, and of the windows of houses
-RECESS = 0.15  # metres that windows lie behind their wall
+BARK = 0.36  # of trunks
 
 
 class Sensor(Protocol):
@@ -92,7 +91,7 @@ class Scanner:
         self._tensor = need("open3d", "Simulating a LiDAR").core.Tensor
         self.scene, self._threads, self._rho = scene, threads, _reflectance(scene)
         self._caster = need("open3d", "Simulating a LiDAR").t.geometry.RaycastingScene(nthreads=threads)
-        self._caster.add_triangles(self._tensor(scene.vertices), self._tensor(scene.triangles))
+        self._caster.add_triangles(self._tensor(fuller(scene)), self._tensor(scene.triangles))
 
     def sweep(self, pose: Pose, directions: Array, max_range: float = 80.0) -> Sweep:
         """directions: (H, W, 3), unit, sensor frame. An ideal sensor: whatever is hit within max_range comes back."""
@@ -102,13 +101,14 @@ class Scanner:
         distance = answer["t_hit"].numpy()
         landed = (distance >= NEAREST) & (distance <= max_range)
         triangle = np.where(landed, answer["primitive_ids"].numpy(), 0).astype(np.int64)
-        glass = self._windows(landed, triangle, answer["primitive_uvs"].numpy())
         normal = answer["primitive_normals"].numpy()
         normal /= np.maximum(np.linalg.norm(normal, axis=-1, keepdims=True), 1e-9)
         incidence = np.where(landed, np.minimum(np.abs((normal * turned).sum(-1)), 1), 0).astype(np.float32)
-        distance = np.where(landed, distance + np.where(glass, RECESS / np.maximum(incidence, 0.2), 0), 0)
-        rho = np.where(landed, np.where(glass, PANE, self._rho[triangle]), 0).astype(np.float32)
+        distance = np.where(landed, distance, 0)
+        further, rho, glass = self._met(landed, triangle, start + turned * distance[..., None], incidence, answer)
+        distance = distance + further
         material = np.where(glass, np.uint8(Material.GLASS), self.scene.material[triangle])
+        light = remission(rho, incidence, distance)
         return Sweep(
             range=distance.astype(np.float32),
             semantic=np.where(landed, self.scene.semantic[triangle], np.uint8(Semantic.SKY)),
@@ -116,19 +116,29 @@ class Scanner:
             material=np.where(landed, material, np.uint8(Material.PLAIN)),
             incidence=incidence,
             reflectance=rho,
-            intensity=remission(rho, incidence, distance),
+            intensity=np.where(light < FAINTEST, np.float32(0), light),
             directions=directions,
         )
 
-    def _windows(self, landed: Array, triangle: Array, corner: Array) -> Array:
-        """(H, W): which rays meet a window of a house; triangle (H, W), corner (H, W, 2) barycentric."""
+    def _met(
+        self, landed: Array, triangle: Array, point: Array, incidence: Array, answer: dict
+    ) -> tuple[Array, Array, Array]:
+        """(H, W) each, 0 where nothing was met: metres that the beam goes on, the reflectance there, is it a pane?"""
+        further, rho, glass = (np.zeros(landed.shape, kind) for kind in (np.float32, np.float32, bool))
+        at = np.nonzero(landed)
+        which, where = triangle[at], point[at]
+        further[at] = depth(self.scene, which, where, incidence[at])
+        uneven = (self._rho[which] * texture(self.scene, which, where)).clip(0.02, 0.9)
+        rho[at] = np.where(self._rho[which] > 0.9, self._rho[which], uneven)
         at = np.nonzero(landed & (self.scene.facade[triangle] >= 0))
-        uv, (b, c) = self.scene.uv[triangle[at]], corner[at].T[..., None]
-        u, v = (uv[:, 0] * (1 - b - c) + uv[:, 1] * b + uv[:, 2] * c).T
-        window, shop = panes(self.scene.facades[self.scene.facade[triangle[at]]], u, v)
-        out = np.zeros(landed.shape, bool)
-        out[at] = window | shop
-        return out
+        which, corner = self.scene.uv[triangle[at]], answer["primitive_uvs"].numpy()[at]
+        b, c = corner.T[..., None]
+        uv = which[:, 0] * (1 - b - c) + which[:, 1] * b + which[:, 2] * c
+        pane, behind, light = windows(self.scene, triangle[at], uv)
+        glass[at] = pane
+        further[at] = np.where(pane, behind / np.maximum(incidence[at], 0.3), further[at])
+        rho[at] = np.where(pane, light * texture(self.scene, triangle[at], point[at]), rho[at])
+        return further, rho, glass
 
 
 def scan(
@@ -204,4 +214,5 @@ def _reflectance(scene: Scene) -> Array:
     rho = mean[scene.semantic] + spread[scene.semantic] * draw[scene.instance]
     rho = np.where((scene.semantic == Semantic.VEGETATION) & (scene.material != Material.LEAF), BARK, rho)
     own = np.isin(scene.semantic, (Semantic.CAR, Semantic.TRAFFIC_SIGN))
-    return np.clip(np.where(own, scene.reflectance, rho), 0.02, 0.99).astype(np.float32)
+    parts = np.where(scene.material == Material.PAINT, painted(scene.reflectance), scene.reflectance)
+    return np.clip(np.where(own, parts, rho), 0.02, 0.99).astype(np.float32)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy import ndarray as Array
 
 from mmcycle.simulate.mesh import Material, Semantic
-from mmcycle.simulate.sweep import Sweep, remission
+from mmcycle.simulate.sweep import FAINTEST, Sweep, remission
 
 # The car that carries the sensor, as boxes in the sensor frame: x, y, z from, x, y, z to (metres). After the drawing
 # of KITTI's station wagon (Geiger et al. 2013, fig. 3): the roof's rear end, the roof bars, two antennas behind, the
@@ -30,9 +30,9 @@ def calibrated(swept: Sweep, rng: np.random.Generator) -> Sweep:
     gain = np.exp(0.15 * rng.standard_normal((swept.range.shape[0], 1)))
     kept = swept.returned & _strong_enough(swept, rng) & ~_behind_ego(swept.directions)
     speckle = 0.12 * smooth(rng, swept.range.shape, 2.7, 1.8) + 0.18 * rng.standard_normal(swept.range.shape)
-    shine = np.where(swept.material == Material.GLASS, 0.05, swept.reflectance)
-    intensity = remission(shine, swept.incidence, swept.range) * gain * np.exp(speckle)
-    intensity = np.where(swept.reflectance > 0.9, 0.99, np.round(np.clip(intensity, 0, 0.99), 2))
+    intensity = remission(swept.reflectance, swept.incidence, swept.range) * gain * np.exp(speckle)
+    intensity = np.where(intensity < FAINTEST, 0, np.round(np.clip(intensity, 0, 0.99), 2))
+    intensity = np.where(swept.reflectance > 0.9, 0.99, intensity)
     step = rng.normal(0, 0.012, (swept.range.shape[0], 1))  # each laser is mounted a little off
     return _only(replace(swept, intensity=intensity.astype(np.float32), range=_shifted(swept.range, step)), kept)
 
