@@ -68,7 +68,8 @@ def test_partners_of_two_kinds_need_no_common_window_unless_it_is_asked_for(tmp_
     for number in range(2):
         (captions / f"{number}.txt").write_text("two cars\n")
     b = Domain(pictures(tmp_path / "b", (60, 40), (60, 40)), Image(size=(16, 24), flip="horizontal"))
-    assert len(paired(Domain(captions, Text(length=64)), b)) == 4
+    for shared in (False, True):                        # a caption has no windows at all
+        assert len(paired(Domain(captions, Text(length=64)), b, shared_crop=shared)) == 4
     a = Domain(pictures(tmp_path / "c", (60, 40), (60, 40)), PLAIN)
     with pytest.raises(RecordingError, match="mirror both or neither"):
         paired(a, b, shared_crop=True)

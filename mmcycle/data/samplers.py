@@ -168,7 +168,8 @@ class _Steps(Dataset):
         self.a, self.b, self.seed = a, b, seed
         self.shared_crop, self.skip = shared_crop, skip
         alike = shared_crop or type(a.modality) is type(b.modality)             # partners are compared place by place
-        self.same_window = SameWindow(a.modality, b.modality) if alike else None
+        windows = a.modality.extensive and b.modality.extensive                 # a text has none
+        self.same_window = SameWindow(a.modality, b.modality) if alike and windows else None
         self.paired, self.partner = partner is not None, partner or {}
         taken = {one for known in self.partner.values() for one in known}   # they come with their partners
         self.strangers = [index for index in range(len(b)) if index not in taken] or range(len(b))
