@@ -11,7 +11,8 @@ from mmcycle.errors import UserError
 from mmcycle.metrics import answers
 from mmcycle.metrics.answers import Asked
 from mmcycle.metrics.arms import (
-    Arm, Batches, fourier_of, moved, picture_jitter, shuffled, signal_jitter, statistics_of,
+    Arm, Batches, fourier_of, moved, picture_jitter, picture_light, shuffled, signal_jitter, sometimes,
+    statistics_of,
 )
 from mmcycle.metrics.labelled import Samples
 from mmcycle.metrics.learner import find_learner, teach
@@ -44,7 +45,8 @@ def test_a_batch_takes_equal_parts_and_every_item_comes_in_every_pass():
 TARGET = noise(4, seed=1)
 
 
-@pytest.mark.parametrize("change", [picture_jitter, signal_jitter, statistics_of(TARGET), fourier_of(TARGET)])
+@pytest.mark.parametrize("change", [
+    picture_jitter, picture_light, signal_jitter, statistics_of(TARGET), fourier_of(TARGET)])
 def test_a_change_keeps_shape_and_range_and_follows_its_seed(change):
     x = noise()
     found = change(x, rng())
@@ -56,6 +58,12 @@ def test_a_change_keeps_shape_and_range_and_follows_its_seed(change):
 def test_gray_pictures_and_pictures_of_five_bands_are_jittered_too():
     for channels in (1, 5):
         assert picture_jitter(noise(channels=channels), rng()).shape == (6, channels, 16, 24)
+
+
+def test_sometimes_is_every_other_time():
+    found = sometimes(lambda x, rng: x + 1)(torch.zeros(200, 1, 2, 2), rng())
+    assert set(found.unique().tolist()) == {0, 1} and 70 < found[:, 0, 0, 0].sum() < 130
+    assert torch.equal(found, found[:, :, :1, :1].expand_as(found))
 
 
 def test_statistics_are_those_of_the_target():

@@ -2,7 +2,7 @@
 import io
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -129,7 +129,7 @@ def test_a_right_translation_closes_the_gap_and_the_same_call_teaches_nothing_ag
         "gain": "good", "placebo": "good", "room": "good", "no harm": "good"}
     assert [row["name"] for row in found.arms] == [
         "source", "classic", "statistics", "fda", "ours", "ours and source", "ours with classic",
-        "ours, labels shuffled", "oracle",
+        "ours with fda", "ours, labels shuffled", "oracle",
     ]
     written = (place[0] / "evaluation" / "downstream_ab.json").read_text()
     assert json.loads(written, parse_constant=pytest.fail) == json.loads(json.dumps(found.to_dict()))
@@ -188,6 +188,18 @@ def test_masks_are_learnt_and_values_that_are_named_count_for_nothing(tmp_path):
         for path in (sets["source"] / "masks").iterdir():
             Picture.fromarray(np.where((one := np.asarray(Picture.open(path))) == 9, 0, one)).save(path)
         downstream(runs(tmp_path / "again"), asked(sets), painters(RIGHT))
+
+
+def test_every_network_also_trains_itself_if_asked_to_and_what_was_kept_is_not_taken_for_it(tmp_path, folders):
+    place, question = runs(tmp_path), asked(folders, seeds=1, steps=8)
+    found = [downstream(place, one, painters(NONE)) for one in (question, replace(question, self_train=True))]
+    assert [one.about["self_train"] for one in found] == [False, True]
+    assert [row["name"] for row in found[0].arms] == [row["name"] for row in found[1].arms]
+    kept = list((place[0] / "evaluation" / "downstream" / "scores").iterdir())
+    assert len(kept) == 2 * len(found[0].arms)
+    console = Console(width=160, record=True, file=io.StringIO())
+    print_gain(found[1], console)
+    assert "taught on, then by itself" in console.export_text()
 
 
 def test_labels_beside_the_source_folder_are_found_again(tmp_path, folders):
@@ -326,14 +338,16 @@ def test_harm_at_home_is_told():
 def test_one_line_examines_a_trained_run_and_prints_a_table(tmp_path, folders):
     run = tiny_run.trained(tmp_path, "run", "train.steps=2", f"a.root={folders['source']}", f"b.root={folders['real']}",
                            "a.size=16", "b.size=16")
-    words = ("evaluate", run, "--downstream", "--test", folders["test"], "--seeds", 1, "--steps", 2, "--size", "8x8")
+    words = ("evaluate", run, "--downstream", "--test", folders["test"], "--seeds", 1, "--steps", 2, "--size", "8x8",
+             "--self-train")
     said = mmcycle(*words, "--json", tmp_path / "found.json")
     assert said.code == 0, said
     assert "ours and source" in said.out and "20 test recordings" in said.out.replace("\n", " ")
-    assert "9/9 oracle, seed 0" in said.err
+    assert "10/10 oracle, seed 0" in said.err
     found = json.loads((tmp_path / "found.json").read_text())
     assert found == json.loads((run / "evaluation" / "downstream_ab.json").read_text())
-    assert found["about"]["size"] == [8, 8] and found["arms"][0]["accuracy"]["half_width"] is None
+    assert found["about"]["size"] == [8, 8] and found["about"]["self_train"] is True
+    assert found["arms"][0]["accuracy"]["half_width"] is None
     assert found["about"]["sets"]["source"]["root"] == str(folders["source"])
 
 

@@ -28,6 +28,8 @@ Steps = Annotated[int | None, typer.Option(min=1, help="With --downstream: of ea
 Copies = Annotated[int, typer.Option(min=1, help="With --downstream: translations of each recording.")]
 KeepBest = Annotated[float, typer.Option(metavar="SHARE", help="With --downstream: as of generate.")]
 Void = Annotated[list[int] | None, typer.Option(metavar="N", help="With --downstream: a value of masks to leave out.")]
+SelfTrain = Annotated[bool, typer.Option(
+    "--self-train", help="With --downstream: every network also trains itself on the unlabelled --real.")]
 Checkpoint = Annotated[Literal["last", "best"], typer.Option(help="With --downstream: of each run.")]
 
 
@@ -37,7 +39,7 @@ def evaluate(
     real: Real = None, source: Source = None, samples: Samples = 200, seed: Seed = 0, json: Json = None,
     downstream: Downstream = False, test: Test = None, source_test: SourceTest = None, seeds: Seeds = 5,
     size: Size = None, learner: Learner = None, steps: Steps = None, copies: Copies = 1, keep_best: KeepBest = 1.0,
-    void: Void = None, checkpoint: Checkpoint = "last",
+    void: Void = None, self_train: SelfTrain = False, checkpoint: Checkpoint = "last",
 ) -> None:
     """Is a translation realistic, did it keep the meaning, has it collapsed? Numbers, each beside what to expect.
 
@@ -47,7 +49,7 @@ def evaluate(
         found = _downstream(
             runs, checkpoint, test=test, source=source, real=real, source_test=source_test, direction=direction,
             seeds=seeds, seed=seed, size=_size(size), learner=learner, steps=steps, copies=copies, keep_best=keep_best,
-            voids=tuple(void or ()),
+            voids=tuple(void or ()), self_train=self_train,
         )
     else:
         found = _examine(runs, test, direction=direction, real=real, source=source, samples=samples, seed=seed)

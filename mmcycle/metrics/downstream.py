@@ -100,6 +100,32 @@ class Segmenter(nn.Module):
         return self.last(x)
 
 
+class HalfSegmenter(nn.Module):
+    """A wider U-Net at half of the resolution, batch norm, in bfloat16: for batches of 8 or more pictures.
+
+    (N, C, H, W), H and W even -> scores of each class (N, K, H, W). By name for `--learner`:
+    mmcycle.metrics.downstream:HalfSegmenter
+    """
+
+    def __init__(self, channels: int, classes: int, widths: tuple[int, ...] = (32, 64, 96, 128)):
+        super().__init__()
+        self.first = nn.Sequential(nn.Conv2d(channels, widths[0], 4, 2, 1, bias=False), *_normed(widths[0]))
+        self.down = nn.ModuleList(_normed_pair(c, d) for c, d in zip((widths[0], *widths), widths))
+        self.up = nn.ModuleList(_normed_pair(c + d, d) for c, d in zip(widths[:0:-1], widths[-2::-1]))
+        self.last = nn.Conv2d(widths[0], 4 * classes, 1)
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, torch.bfloat16, cache_enabled=False):
+            x, seen = self.first(x), []
+            for level, block in enumerate(self.down):
+                x = block(F.max_pool2d(x, 2) if level else x)
+                seen.append(x)
+            for block, finer in zip(self.up, seen[-2::-1]):
+                x = block(torch.cat([F.interpolate(x, size=finer.shape[-2:]), finer], dim=1))
+            return F.pixel_shuffle(self.last(x), 2).float()
+
+
 def segmenter(training: Epoch, classes: int, seed: int, steps: int = 300, lr: float = 3e-3) -> Segmenter:
     """Teach a new network; `training` gives the batch of each step, classes (N, H, W) with -1 where none counts.
 
@@ -135,6 +161,15 @@ def overlaps(found: Tensor, truth: Tensor, classes: int) -> list[float]:
 
 def _pair(c: int, d: int) -> nn.Sequential:
     steps = ((nn.Conv2d(n, d, 3, padding=1, bias=False), nn.GroupNorm(8, d), nn.ReLU()) for n in (c, d))
+    return nn.Sequential(*(layer for step in steps for layer in step))
+
+
+def _normed(d: int) -> tuple[nn.Module, nn.Module]:
+    return nn.BatchNorm2d(d), nn.ReLU(inplace=True)
+
+
+def _normed_pair(c: int, d: int) -> nn.Sequential:
+    steps = ((nn.Conv2d(n, d, 3, padding=1, bias=False), *_normed(d)) for n in (c, d))
     return nn.Sequential(*(layer for step in steps for layer in step))
 
 

@@ -21,9 +21,12 @@ from mmcycle.generate.dataset import load_translator
 from mmcycle.generate.shard import Loader, Share, Translates
 from mmcycle.generate.translator import Translator
 from mmcycle.metrics.answers import Asked
-from mmcycle.metrics.arms import Arm, fourier_of, picture_jitter, shuffled, signal_jitter, statistics_of
+from mmcycle.metrics.arms import (
+    Arm, fourier_of, picture_jitter, picture_light, shuffled, signal_jitter, sometimes, statistics_of,
+)
 from mmcycle.metrics.gain_verdicts import judge_gain, rows_of, worth
 from mmcycle.metrics.labelled import Kind, Listing, Samples, Size, listing, read, values_of
+from mmcycle.metrics.self_training import Unlabelled
 from mmcycle.metrics.trainings import BATCH, Schooling, answers_of
 from mmcycle.metrics.translated import translated
 from mmcycle.metrics.verdicts import Check
@@ -43,6 +46,7 @@ class Question:
     source_test  labelled recordings of the source: did a network get worse where it was at home?
     size         of every sample, (height, width); that of the target's training crops where not given
     voids        values of masks that count for nothing, beside 255
+    self_train   every network also trains itself on `real`, whose labels it does not see
     """
 
     test: Path
@@ -58,6 +62,7 @@ class Question:
     copies: int = 1
     keep_best: float = 1.0
     voids: tuple[int, ...] = ()
+    self_train: bool = False
 
 
 @dataclass(frozen=True)
@@ -117,6 +122,7 @@ def downstream(runs: Sequence[Path], question: Question, load: Loader = load_tra
     schooling = Schooling(
         steps=question.steps or _steps(len(stage.source), kind), learner=question.learner, zoom=_is_picture(target),
         seeds=tuple(range(question.seed, question.seed + question.seeds)),
+        unlabelled=_unlabelled_of(stage.target, target) if question.self_train else None,
     )
     found = answers_of(partial(_arms, stage, target), stage.asked, stage.source_test, schooling, runs)
     rows = rows_of(found, stage.asked, stage.source_test)
@@ -232,6 +238,10 @@ def _is_picture(modality: Modality) -> bool:
     return type(modality) is find_modality("image")
 
 
+def _unlabelled_of(real: Samples, target: Modality) -> Unlabelled:
+    return Unlabelled(real.x, picture_light if _is_picture(target) else signal_jitter)
+
+
 def _read(
     listed: _Listed, made: Sequence[Listing], target: Modality, size: Size, kind: Kind, classes: Sequence[str | int],
     notes: list[str],
@@ -266,23 +276,23 @@ def _arms(stage: _Stage, target: Modality, seed: int) -> list[Arm]:
     The translators take turns, so that what seeds differ by is what another training of everything would differ by.
     """
     classic = picture_jitter if _is_picture(target) else signal_jitter
+    fda = fourier_of(stage.target.x) if _is_picture(target) else None
     depends = stage.target.sha256
+    number = seed % len(stage.ours)
+    ours = stage.ours[number]
     found = [
         Arm("source", (stage.source,)),
         Arm("classic", (stage.source,), classic),
         Arm("statistics", (stage.source,), statistics_of(stage.target.x), depends=depends),
-    ]
-    if _is_picture(target):
-        found.append(Arm("fda", (stage.source,), fourier_of(stage.target.x), depends=depends))
-    number = seed % len(stage.ours)
-    ours = stage.ours[number]
-    found += [
+        Arm("fda", (stage.source,), fda, depends=depends) if fda else None,
         Arm("ours", (ours,), translator=number),
         Arm("ours and source", (ours, stage.source), translator=number),
         Arm("ours with classic", (ours, stage.source), classic, translator=number),
+        Arm("ours with fda", (ours, stage.source), sometimes(fda), number, depends) if fda else None,
         Arm("ours, labels shuffled", (shuffled(ours, seed),), translator=number),
+        Arm("oracle", (stage.oracle,)) if stage.oracle is not None else None,
     ]
-    return found + ([Arm("oracle", (stage.oracle,))] if stage.oracle is not None else [])
+    return [arm for arm in found if arm is not None]
 
 
 def _about(
@@ -301,8 +311,8 @@ def _about(
         },
         "translated": [len(ours) for ours in stage.ours], "size": list(size), "steps": schooling.steps,
         "batch": BATCH[stage.asked.kind], "seeds": list(schooling.seeds), "learner": schooling.learner or "built in",
-        "copies": question.copies, "keep_best": question.keep_best, "headline": "ours and source",
-        "version": __version__,
+        "self_train": question.self_train, "copies": question.copies, "keep_best": question.keep_best,
+        "headline": "ours and source", "version": __version__,
     }
 
 

@@ -5,6 +5,7 @@ Letters: N samples, C channels, H W size, K classes.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from mmcycle.errors import UserError
 from mmcycle.metrics.arms import Batches
 from mmcycle.metrics.downstream import Classifier, Segmenter
 from mmcycle.metrics.labelled import Kind
+from mmcycle.metrics.self_training import ALONE, Unlabelled, teacher_of
 
 Learner = Callable[[int, int], nn.Module]       # channels, classes -> (N, C, H, W) to (N, K) or (N, K, H, W)
 
@@ -54,34 +56,57 @@ def find_learner(name: str | None, kind: Kind) -> Learner:
     return found
 
 
-def teach(learner: Learner, batches: Batches, classes: int, kind: Kind, steps: int, seed: int) -> Taught:
+def teach(
+    learner: Learner, batches: Batches, classes: int, kind: Kind, steps: int, seed: int,
+    unlabelled: Unlabelled | None = None,
+) -> Taught:
     """A new network, taught for `steps` batches; the same seed gives the same network.
 
     AdamW under a one-cycle schedule, gradients clipped at 1. Rare classes weigh more: by the inverse of their share, in
     masks by its root. Labels of classes are smoothed by 0.05. Samples are brought to the mean and deviation of the
-    first ten batches.
+    first ten batches. With `unlabelled` the network trains itself on these, too, and its running mean is returned.
     """
-    first = torch.cat([batches(step)[0] for step in range(FIRST)])
-    mean, deviation = first.mean((0, 2, 3), keepdim=True), first.std((0, 2, 3), keepdim=True).clamp_min(1e-4)
+    mean, deviation = _statistics(batches, unlabelled)
     weight = _weight(batches, classes, kind)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = learner(first.shape[1], classes)
-        _check(network, (first[:2] - mean) / deviation, classes, kind)
+        network = learner(mean.shape[1], classes)
+        _check(network, (batches(0)[0][:2] - mean) / deviation, classes, kind)
+        teacher = None
+        if unlabelled is not None:
+            bring = partial(_brought, mean=mean, deviation=deviation)
+            teacher = teacher_of(network, unlabelled, batches, bring, weight, kind == "masks")
         optimiser = torch.optim.AdamW(network.parameters(), RATES[kind] / 2)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATES[kind], total_steps=steps)
         network.train()
         for step in range(steps):
             x, y = batches(step)
             if (y >= 0).any():
-                scores = network((x - mean) / deviation)
-                smoothing = 0.05 if kind == "classes" else 0.0
-                F.cross_entropy(scores, y, weight, ignore_index=-1, label_smoothing=smoothing).backward()
-                nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+                _loss(network((x - mean) / deviation), y, weight).backward()
+            if teacher is not None and step >= ALONE * steps:
+                teacher.loss(network, step, x, y).backward()
+            nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimiser.step()
             optimiser.zero_grad()
             schedule.step()
-    return Taught(network, mean, deviation)
+            if teacher is not None:
+                teacher.follow(network, step)
+        return Taught(network if teacher is None else teacher.at_home(), mean, deviation)
+
+
+def _statistics(batches: Batches, unlabelled: Unlabelled | None) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of each channel, (1, C, 1, 1)."""
+    first = torch.cat([batches(step)[0] for step in range(FIRST)] + ([] if unlabelled is None else [unlabelled.x]))
+    return first.mean((0, 2, 3), keepdim=True), first.std((0, 2, 3), keepdim=True).clamp_min(1e-4)
+
+
+def _brought(x: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
+    return (x - mean) / deviation
+
+
+def _loss(scores: Tensor, y: Tensor, weight: Tensor) -> Tensor:
+    smoothing = 0.05 if y.ndim == 1 else 0.0
+    return F.cross_entropy(scores, y, weight, ignore_index=-1, label_smoothing=smoothing)
 
 
 def _weight(batches: Batches, classes: int, kind: Kind) -> Tensor:

@@ -40,7 +40,7 @@ def print_gain(gain: Gain, console: Console | None = None) -> None:
     title += f"{about['steps']} steps"
     table = Table(title=title, title_justify="left")
     measures = [name for name, told in gain.arms[0].items() if isinstance(told, dict) and "mean" in told]
-    table.add_column("taught on", no_wrap=True)
+    table.add_column("taught on, then by itself" if about.get("self_train") else "taught on", no_wrap=True)
     for name in measures:
         table.add_column(f"{name.replace('_', ' ')} %", justify="right", no_wrap=True)
     for row in gain.arms:

@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,22 +18,26 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from mmcycle import __version__
 from mmcycle.files import write_text
-from mmcycle.metrics import answers, arms, downstream, learner
+from mmcycle.metrics import answers, arms, downstream, learner, self_training
 from mmcycle.metrics.answers import MAIN, Asked
 from mmcycle.metrics.arms import Arm, Batches
 from mmcycle.metrics.learner import Learner, find_learner, teach
+from mmcycle.metrics.self_training import Unlabelled
 
 SCORES = Path("evaluation", "downstream", "scores")
 BATCH = {"classes": 32, "masks": 8}
 
 
 class Schooling(NamedTuple):
-    """How every network of a comparison is taught. learner: see `find_learner`; zoom: see `Batches`."""
+    """How every network of a comparison is taught. learner: see `find_learner`; zoom: see `Batches`; unlabelled: on
+    which recordings every network also trains itself.
+    """
 
     steps: int
     seeds: tuple[int, ...]
     learner: str | None
     zoom: bool
+    unlabelled: Unlabelled | None = None
 
 
 class Answered(NamedTuple):
@@ -71,19 +76,21 @@ def answers_of(
 def _answered(
     arm: Arm, seed: int, asked: Asked, source_test: Asked | None, schooling: Schooling, network: Learner
 ) -> Answered:
-    batches = Batches(arm, BATCH[asked.kind], seed, schooling.zoom)
-    taught = teach(network, batches, len(asked.classes), asked.kind, schooling.steps, seed)
+    batches, more = Batches(arm, BATCH[asked.kind], seed, schooling.zoom), schooling.unlabelled
+    if more is not None:
+        batches = replace(batches, far=True, light=more.light)
+    taught = teach(network, batches, len(asked.classes), asked.kind, schooling.steps, seed, more)
     own = None if source_test is None else source_test.tally(taught(source_test.samples.x))
     return Answered(asked.tally(taught(asked.samples.x)), own)
 
 
 def _key(arm: Arm, seed: int, asked: Asked, source_test: Asked | None, schooling: Schooling) -> str:
     """Everything that decides an answer, the code that teaches included."""
-    code = [inspect.getsource(module) for module in (answers, arms, downstream, learner)]
+    code = [inspect.getsource(module) for module in (answers, arms, downstream, learner, self_training)]
     told = [
         __version__, torch.__version__, arm.sha256, seed, asked.samples.sha256, asked.classes,
         source_test and source_test.samples.sha256, schooling.steps, schooling.learner, schooling.zoom,
-        _source_of(schooling.learner), code,
+        _source_of(schooling.learner), schooling.unlabelled and schooling.unlabelled.sha256, code,
     ]
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:32]
 

@@ -13,7 +13,7 @@ from mmcycle.report.scores import Fact, Verdict, facts, read_found, sentences, v
 ARMS, MEASURES, CLASSES, SCORES = 24, 4, 60, 200        # shown at most, of each
 GUIDES = ("source", "oracle")                   # arms that the others are compared with
 LEAST = 10.0                                    # points that an axis of per cents is long
-ABOUT = ("task", "learner", "steps", "batch", "copies", "keep_best", "version")
+ABOUT = ("task", "learner", "self_train", "steps", "batch", "copies", "keep_best", "version")
 PER_CENT = re.compile(r"accuracy|iou|recall|precision|f1|source_test")
 CALLED = {"source_test": "on the source's own test set"}
 
