@@ -179,6 +179,13 @@ def test_training_is_told_from_the_log_up_to_the_checkpoint(tmp_path: Path) -> N
     assert "- In training, step 1500: no variety (domain b, diverse 0.123)." in text and "hidden signal" not in text
 
 
+def test_a_card_tells_if_networks_trained_themselves(tmp_path: Path) -> None:
+    about = {"runs": [{"run": "x", "model_sha256": AB}], "seeds": [0], "steps": 600}
+    for told in (True, False):
+        gain(tmp_path, about=about | {"self_train": told})
+        assert ("trained itself on the target's recordings" in model_card(shared(), tmp_path)) == told
+
+
 def test_a_card_names_no_folder_of_whoever_measured(tmp_path: Path) -> None:
     evaluation(tmp_path)
     card = model_card(shared(), tmp_path)

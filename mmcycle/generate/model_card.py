@@ -239,6 +239,8 @@ def _told_of_gain(gain: dict[str, Any]) -> str:
     seeds, steps = len(listing(about.get("seeds"))), _count(about.get("steps"))
     told = (f"The same network on each training set, {seeds} seeds of {steps} steps, asked on real labelled recordings "
             "that nothing was taught on.")
+    if about.get("self_train") is True:
+        told += " Every network also trained itself on the target's recordings, without their labels."
     closed = number(worth.get("gap_closed"))
     return told + (f" Of the way to the target's own labels {closed:.0%} is gone." if closed == closed else "")
 
