@@ -29,6 +29,8 @@ class Act(nn.Module):
 class Model(nn.Module):
     """What health asks of a CycleModel."""
 
+    sees_pairs = False
+
     def __init__(self, ab: Map, ba: Map | None, disc_a: Map, disc_b: Map):
         super().__init__()
         self.ab, self.disc_b = Act(ab), Act(disc_b)
