@@ -56,8 +56,9 @@ THERMAL = [f"{domain}.{field}" for domain in "ab" for field in ("size=[48,64]", 
     "model.discriminator_layers=2", "loss.cycle=5", "loss.identity=0", "loss.identity_end=null", "train.batch_size=4",
     "train.lr=4e-4", "train.discriminator_lr=null", "train.ema=0.99", "train.decay_from=0.6", "run.precision=32-true"]
 LIGHT, RECOLOUR = ["model.generator=light"], ["model.generator=bilateral", "model.blocks=2"]
-TEXT = ["b.stretch=[32,48]", "train.batch_size=8", "train.lr=8e-4", "loss.identity=0"]
-TOLD = ["a.stretch=[32,48]", *TEXT[1:]]
+TOLD = ["a.stretch=[32,48]", "train.batch_size=8", "train.lr=8e-4", "loss.identity=0"]
+TEXT = ["b.stretch=[32,48]", *TOLD[1:], "loss.consistency=cycle", "loss.cycle=5", "loss.paired=20",
+        "model.discriminator_sees=sample", "train.replay=50"]
 UNKNOWN = ["data.paired=false", "data.paired_fraction=1", "loss.paired=0"]
 ALL_KNOWN = ["data.paired_fraction=1"]
 ACROSS = {"no pair known": UNKNOWN, "a tenth known": ["data.paired_fraction=0.1"], "all known": ALL_KNOWN}

@@ -1,10 +1,11 @@
 """Captions -> pictures, at small scale: "two cars and one person by night" becomes a small street that shows them.
 
 Needs   nothing (simulated cars and people, captioned), or --root DIR with DIR/text, DIR/image, equal names a pair
-Run     python recipes/text_to_image.py data.paired_fraction=1
+Run     python recipes/text_to_image.py
 Smoke   python recipes/text_to_image.py --smoke
 Yields  OUT/run (checkpoints, log.jsonl, samples, report.html), OUT/drawn (the pictures, manifest.jsonl, report.html)
-Expect  two CPU cores, half an hour or so; short runs draw the light, not the numbers: docs/across_sensors.md
+Expect  one CPU core, a quarter of an hour; the light and the number of cars, blurred, not that of people:
+        docs/across_sensors.md
 """
 import argparse
 import os
@@ -33,7 +34,7 @@ def main() -> None:
     options.add_argument("--root", type=Path, help="a folder with text/ and image/")
     options.add_argument("--out", type=Path, default=Path("runs/text_to_image"))
     options.add_argument("--smoke", action="store_true", help="seconds: does everything run?")
-    options.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="such as data.paired_fraction=1")
+    options.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="such as data.paired_fraction=0.1")
     chosen = options.parse_args()
 
     # Prepare: few cars and people on every street, by day and by night, and what each photograph shows, in words.
