@@ -442,7 +442,8 @@ def test_a_bar_of_training_gives_the_cursor_back(root: Path, tmp_path: Path, mon
     monkeypatch.setenv("TERM", "xterm")
     line = ["train", root / "tiny.yaml", "--out", tmp_path, "train.steps=2"]
     said = mmcycle(*line)
-    assert said.code == 0 and "2/2" in said.err and said.err.count("\x1b[?25l") == said.err.count("\x1b[?25h") == 1
+    assert said.code == 0 and "2/2" in said.err, said
+    assert said.err.count("\x1b[?25l") == said.err.count("\x1b[?25h") == 1, said
     for path in (tmp_path / "checkpoints").glob("step-*/state.json"):
         path.write_text("{}")
     said = mmcycle(*line)
