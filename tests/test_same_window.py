@@ -54,6 +54,15 @@ def test_partners_of_two_sizes_are_refused_by_name_and_with_a_cure(tmp_path):
     assert len(paired(*(Domain(folder, cured) for folder in folders))) == 4
 
 
+def test_partners_are_read_once_for_their_windows_and_their_sizes(tmp_path, monkeypatch):
+    a, b = (Domain(pictures(tmp_path / side, (60, 40), (60, 40)), PLAIN, cache_bytes=0) for side in "ab")
+    read = []
+    load = Image.load
+    monkeypatch.setattr(Image, "load", lambda self, path: read.append(path) or load(self, path))
+    assert len(paired(a, b, steps=3)) == 3
+    assert len(read) == 3 * 2 * 2                       # steps, places in the batch, sides
+
+
 def test_where_broken_pairs_are_passed_over_so_are_those_of_two_sizes(tmp_path):
     a = Domain(pictures(tmp_path / "a", (60, 40), (60, 40)), PLAIN)
     b = Domain(pictures(tmp_path / "b", (60, 40), (120, 80)), PLAIN)

@@ -82,6 +82,7 @@ class Domain:
         self.root, self.modality, self.cache_bytes = Path(root), modality, cache_bytes
         self.names = _recordings(self.root, modality)
         self._cache: dict[int, Tensor] = {}
+        self._sizes: dict[int, tuple[int, int]] = {}
         self._cached_bytes = 0
 
     def __len__(self) -> int:
@@ -114,7 +115,14 @@ class Domain:
                 f"{path}: {type(self.modality).__name__} failed: {type(error).__name__}: {error}"
             ) from error
         self._keep(index, x)
+        self._sizes[index] = x.shape[-2:]
         return x
+
+    def size(self, index: int) -> tuple[int, int]:
+        """(H', W') of the recording, which is read no second time for it."""
+        if index not in self._sizes:
+            self.whole(index)
+        return self._sizes[index]
 
     def sample(self, index: int, seed: int) -> Tensor:
         """(C, H, W): a training crop; the same seed gives the same bytes."""
@@ -229,7 +237,7 @@ class _Steps(Dataset):
 
     def _agree(self, index_a: int, index_b: int, bad: list[tuple[str, str]]) -> bool:
         """Whether the windows of two partners show one place."""
-        sizes = [domain.whole(one).shape[-2:] for domain, one in ((self.a, index_a), (self.b, index_b))]
+        sizes = self.a.size(index_a), self.b.size(index_b)
         if self.same_window is None or self.same_window(*sizes):
             return True
         paths = self.a.path(index_a), self.b.path(index_b)

@@ -138,8 +138,7 @@ def _partners(
         if index not in partners:
             continue
         try:
-            sizes = [one.whole(at).shape[-2:] for one, at in ((source, index), (real, partners[index]))]
-            if not alike or same_window(*sizes):
+            if not alike or same_window(source.size(index), real.size(partners[index])):
                 kept.append((place, real.sample(partners[index], seed)))
         except RecordingError:              # told already, or not among the windows that were asked for
             continue
