@@ -8,6 +8,7 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mmcycle.data.layouts.table import delimiter_of
 from mmcycle.data.seeds import seed_of
 from mmcycle.errors import UserError
 from mmcycle.files import write_text
@@ -82,7 +83,7 @@ def _rows(table: Path) -> Iterable[tuple[int, tuple[str, str]]]:
         with table.open(encoding="utf-8-sig", newline="") as file:      # as spreadsheets save it, too
             head = file.readline()
             file.seek(0)
-            reader = csv.DictReader(file, delimiter=next((mark for mark in "\t,;" if mark in head), ","))
+            reader = csv.DictReader(file, delimiter=delimiter_of(head))
             if not set(COLUMNS) <= set(reader.fieldnames or ()):
                 raise UserError(f"{table}: its first line names {', '.join(reader.fieldnames or ()) or 'nothing'}; "
                                 "the columns a and b are needed")

@@ -90,6 +90,11 @@ def read_lines(path: Path) -> list[tuple[int, Row]]:
     return rows
 
 
+def delimiter_of(head: str) -> str:
+    """What parts the cells of a table, told by its first line."""
+    return next((mark for mark in ("\t", ",", ";") if mark in head), ",")
+
+
 def to_json(value: Any) -> bytes:
     """JSON in UTF-8, one line; half a surrogate pair, which UTF-8 cannot hold, is left as an escape."""
     try:
@@ -109,7 +114,7 @@ def _text(path: Path) -> str:
 
 def _read_csv(path: Path, text: str) -> Sheet:
     head = text.partition("\n")[0]
-    delimiter = next((mark for mark in ("\t", ",", ";") if mark in head), ",")
+    delimiter = delimiter_of(head)
     try:
         lines = [line for line in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True) if line]
     except csv.Error as error:
