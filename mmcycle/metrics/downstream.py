@@ -4,6 +4,7 @@ Letters: N samples, C channels, H W size, K classes.
 """
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import product
 from typing import NamedTuple
 
@@ -81,13 +82,16 @@ def classifier(training: Epoch, classes: int, seed: int, epochs: int = 8, batch:
 class Segmenter(nn.Module):
     """A U-Net of four scales, group norm (Wu and He 2018): batches of whole streets are too small for batch norm.
 
-    (N, C, H, W), H and W multiples of 8 -> scores of each class (N, K, H, W).
+    (N, C, H, W) -> scores of each class (N, K, H, W). norm: another one, of so many channels.
     """
 
-    def __init__(self, channels: int, classes: int, widths: tuple[int, int, int, int] = (16, 32, 64, 64)):
+    def __init__(
+        self, channels: int, classes: int, widths: tuple[int, int, int, int] = (16, 32, 64, 64),
+        norm: Callable[[int], nn.Module] = partial(nn.GroupNorm, 8),
+    ):
         super().__init__()
-        self.down = nn.ModuleList(_pair(c, d) for c, d in zip((channels, *widths), widths))
-        self.up = nn.ModuleList(_pair(c + d, d) for c, d in zip(widths[:0:-1], widths[-2::-1]))
+        self.down = nn.ModuleList(_pair(c, d, norm) for c, d in zip((channels, *widths), widths))
+        self.up = nn.ModuleList(_pair(c + d, d, norm) for c, d in zip(widths[:0:-1], widths[-2::-1]))
         self.last = nn.Conv2d(widths[0], classes, 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -96,7 +100,7 @@ class Segmenter(nn.Module):
             x = block(F.max_pool2d(x, 2) if level else x)
             seen.append(x)
         for block, finer in zip(self.up, seen[-2::-1]):
-            x = block(torch.cat([F.interpolate(x, scale_factor=2.0), finer], dim=1))
+            x = block(torch.cat([F.interpolate(x, size=finer.shape[-2:]), finer], dim=1))
         return self.last(x)
 
 
@@ -107,23 +111,15 @@ class HalfSegmenter(nn.Module):
     mmcycle.metrics.downstream:HalfSegmenter
     """
 
-    def __init__(self, channels: int, classes: int, widths: tuple[int, ...] = (32, 64, 96, 128)):
+    def __init__(self, channels: int, classes: int, widths: tuple[int, int, int, int] = (32, 64, 96, 128)):
         super().__init__()
-        self.first = nn.Sequential(nn.Conv2d(channels, widths[0], 4, 2, 1, bias=False), *_normed(widths[0]))
-        self.down = nn.ModuleList(_normed_pair(c, d) for c, d in zip((widths[0], *widths), widths))
-        self.up = nn.ModuleList(_normed_pair(c + d, d) for c, d in zip(widths[:0:-1], widths[-2::-1]))
-        self.last = nn.Conv2d(widths[0], 4 * classes, 1)
+        stem = nn.Conv2d(channels, widths[0], 4, 2, 1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU()
+        self.first, self.rest = nn.Sequential(*stem), Segmenter(widths[0], 4 * classes, widths, nn.BatchNorm2d)
         self.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, torch.bfloat16, cache_enabled=False):
-            x, seen = self.first(x), []
-            for level, block in enumerate(self.down):
-                x = block(F.max_pool2d(x, 2) if level else x)
-                seen.append(x)
-            for block, finer in zip(self.up, seen[-2::-1]):
-                x = block(torch.cat([F.interpolate(x, size=finer.shape[-2:]), finer], dim=1))
-            return F.pixel_shuffle(self.last(x), 2).float()
+            return F.pixel_shuffle(self.rest(self.first(x)), 2).float()
 
 
 def segmenter(training: Epoch, classes: int, seed: int, steps: int = 300, lr: float = 3e-3) -> Segmenter:
@@ -159,17 +155,8 @@ def overlaps(found: Tensor, truth: Tensor, classes: int) -> list[float]:
     return [100 * float(h / u) if u else math.nan for h, u in zip(hit, union)]
 
 
-def _pair(c: int, d: int) -> nn.Sequential:
-    steps = ((nn.Conv2d(n, d, 3, padding=1, bias=False), nn.GroupNorm(8, d), nn.ReLU()) for n in (c, d))
-    return nn.Sequential(*(layer for step in steps for layer in step))
-
-
-def _normed(d: int) -> tuple[nn.Module, nn.Module]:
-    return nn.BatchNorm2d(d), nn.ReLU(inplace=True)
-
-
-def _normed_pair(c: int, d: int) -> nn.Sequential:
-    steps = ((nn.Conv2d(n, d, 3, padding=1, bias=False), *_normed(d)) for n in (c, d))
+def _pair(c: int, d: int, norm: Callable[[int], nn.Module]) -> nn.Sequential:
+    steps = ((nn.Conv2d(n, d, 3, padding=1, bias=False), norm(d), nn.ReLU()) for n in (c, d))
     return nn.Sequential(*(layer for step in steps for layer in step))
 
 
